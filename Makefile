@@ -1,0 +1,122 @@
+# Everything a person or CI runs here. A target makes the environment that it needs, from the lock files, the first
+# time it is called and whenever they change; Python 3.11 or later is all that has to be there before.
+#
+# One environment, .venv, grows by locks that agree with each other: service, demo, dev, training. Tools whose needs
+# would collide with it have one each: .venv-proto, .venv-lock, .venv-ops.
+
+PYTHON ?= python3
+CONTAINER ?= $(firstword $(notdir $(shell command -v podman docker)) podman)
+
+VENV := .venv
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+RUN := PYTHONPATH=.:proto $(VENV)/bin/python
+INSTALL := -m pip --disable-pip-version-check install --quiet
+NEW_ENVIRONMENT = @$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed, \
+	this is %d.%d; name another: make PYTHON=python3.12" % sys.version_info[:2])' && $(PYTHON) -m venv --clear
+
+# ONNX Runtime's Linux builds report to their maker unless told not to.
+export ORT_DISABLE_TELEMETRY := 1
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help demo serve train quality bench test test-fast lint style types imports lint-deploy proto lock image clean
+
+help:  ## this list
+	@sed -n -E 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | \
+		while IFS="$$(printf '\t')" read -r target text; do printf '  make %-12s %s\n' "$$target" "$$text"; done
+
+# --- use it -----------------------------------------------------------------------------------------------------------
+
+demo: $(VENV)/.stamp-demo  ## start the service, denoise photographs, write a page that compares; IMAGES=DIR for your own
+	$(RUN) -m service.demo $(if $(IMAGES),--images "$(IMAGES)")
+
+serve: $(VENV)/.stamp-service  ## the service: gRPC on 50051, metrics and health on 8081; MODELS=DIR for your own networks
+	$(if $(MODELS),DENOISED_MODELS_DIR="$(MODELS)") $(RUN) -m service
+
+train: $(if $(IMAGES),$(VENV)/.stamp-training)  ## a short training run on IMAGES=DIR, ends with runs/models; VALIDATION=DIR for images it must not see
+	$(if $(IMAGES),,$(error name a directory of images: make train IMAGES=DIR))
+	$(RUN) -m training prepare "$(IMAGES)" --to runs/pack
+	$(RUN) -m training train training/configs/quick.toml --data runs/pack --run runs/quick
+	$(RUN) -m training evaluate runs/quick --images "$(or $(VALIDATION),$(IMAGES))"
+	$(RUN) -m training export runs/quick --data runs/pack --to runs/models
+	@echo 'Serve it: make serve MODELS=runs/models'
+
+# --- check it ---------------------------------------------------------------------------------------------------------
+
+test: $(VENV)/.stamp-training  ## every test, training included
+	$(RUN) -m pytest $(ARGS)
+
+test-fast: $(VENV)/.stamp-dev  ## the tests that need neither torch nor patience
+	$(RUN) -m pytest -m "not training and not slow" $(ARGS)
+
+lint: style types imports  ## style, format, types (torch's included), dependency direction
+
+style: $(VENV)/.stamp-dev
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+
+types: $(VENV)/.stamp-training
+	$(VENV)/bin/mypy proto/denoised service training tests
+
+imports: $(VENV)/.stamp-dev
+	PYTHONPATH=.:proto $(VENV)/bin/lint-imports
+
+# What only an installation can decide: pull policy and digest of the image, namespace, network policy.
+OVERLAY_CHECKS := CKV_K8S_15,CKV_K8S_43,CKV_K8S_21,CKV2_K8S_6
+
+lint-deploy: .venv-ops/.stamp  ## scripts, Dockerfile and manifests, without a cluster or a registry
+	.venv-ops/bin/shellcheck .ci/run proto/generate.sh requirements/compile.sh
+	.venv-ops/bin/hadolint Dockerfile
+	.venv-ops/bin/yamllint --strict -d '{extends: relaxed, rules: {line-length: {max: 120}}}' deploy
+	.venv-ops/bin/checkov --quiet --compact --skip-download --framework dockerfile --file Dockerfile
+	@mkdir -p build
+	@if command -v kubectl >/dev/null; then kubectl kustomize deploy/base; \
+		else echo 'kubectl is absent: the manifests are checked as they lie, not rendered' >&2; \
+		cat deploy/base/deployment.yaml deploy/base/service.yaml; fi >build/base.yaml
+	.venv-ops/bin/kubernetes-validate --strict -k 1.36 build/base.yaml
+	.venv-ops/bin/checkov --quiet --compact --skip-download --framework kubernetes \
+		--skip-check $(OVERLAY_CHECKS) --file build/base.yaml
+
+quality: $(VENV)/.stamp-dev  ## what the shipped networks gain, on photographs that they never saw
+	$(RUN) tests/bench/quality.py $(ARGS)
+
+bench: $(VENV)/.stamp-dev  ## what the service sustains on this machine
+	$(RUN) tests/bench/throughput.py $(ARGS)
+
+# --- make it ----------------------------------------------------------------------------------------------------------
+
+proto: .venv-proto/.stamp  ## the stubs, from proto/
+	PYTHON="$(CURDIR)/.venv-proto/bin/python" proto/generate.sh
+
+lock: .venv-lock/.stamp  ## the lock files, from pyproject.toml; UPGRADE=1 takes newer releases
+	PYTHON=.venv-lock/bin/python UPGRADE=$(UPGRADE) requirements/compile.sh
+
+image: ## the container image, denoised:VERSION, by podman or docker
+	$(CONTAINER) build $(if $(findstring podman,$(CONTAINER)),--format docker) --tag denoised:$(VERSION) $(ARGS) .
+
+clean:  ## removes environments, caches and built things; runs/ stays
+	rm -rf $(VENV) .venv-proto .venv-lock .venv-ops .mypy_cache .ruff_cache .pytest_cache .hypothesis \
+		.import_linter_cache build dist demo-output
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# --- environments -----------------------------------------------------------------------------------------------------
+
+$(VENV)/.stamp:
+	$(NEW_ENVIRONMENT) $(VENV)
+	@touch $@
+
+$(VENV)/.stamp-service $(VENV)/.stamp-demo $(VENV)/.stamp-dev: $(VENV)/.stamp-%: requirements/%.txt | $(VENV)/.stamp
+	@echo 'Installing $< into $(VENV), once'
+	@$(VENV)/bin/python $(INSTALL) --require-hashes --requirement $<
+	@touch $@
+
+$(VENV)/.stamp-training: requirements/training.txt $(VENV)/.stamp-dev
+	@echo 'Installing $< into $(VENV), once'
+	@$(VENV)/bin/python $(INSTALL) --requirement $<
+	@touch $@
+
+.venv-%/.stamp: requirements/%.txt
+	$(NEW_ENVIRONMENT) .venv-$*
+	@.venv-$*/bin/python $(INSTALL) --require-hashes --requirement $<
+	@touch $@

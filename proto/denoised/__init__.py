@@ -1,0 +1,61 @@
+"""Client of denoised, a production denoising service: noisy images in over gRPC, clean images out.
+
+::
+
+    from denoised import Client
+
+    with Client("localhost:50051") as client:
+        result = client.clean("noisy.png")
+
+Public here: the two clients, what they return, and what they raise. Beside them ``denoised.noise``,
+``denoised.quality`` and ``denoised.report`` for measuring and showing what was gained.
+"""
+
+from denoised._calls import CleanOptions
+from denoised.aio import AsyncClient
+from denoised.client import Client
+from denoised.errors import (
+    DeadlineExceededError,
+    DenoisedError,
+    FileUnreadableError,
+    ImageTooLargeError,
+    InternalError,
+    InvalidImageError,
+    InvalidOptionError,
+    InvalidRequestError,
+    ModelUnknownError,
+    NotSupportedError,
+    OverloadedError,
+    RequestCancelledError,
+    ServerUnavailableError,
+    TemporaryError,
+    UnsupportedImageError,
+)
+from denoised.results import CleanResult, Model, ModelReference, Timings
+from denoised.retry import RetryPolicy
+
+__all__ = [
+    "AsyncClient",
+    "CleanOptions",
+    "CleanResult",
+    "Client",
+    "DeadlineExceededError",
+    "DenoisedError",
+    "FileUnreadableError",
+    "ImageTooLargeError",
+    "InternalError",
+    "InvalidImageError",
+    "InvalidOptionError",
+    "InvalidRequestError",
+    "Model",
+    "ModelReference",
+    "ModelUnknownError",
+    "NotSupportedError",
+    "OverloadedError",
+    "RequestCancelledError",
+    "RetryPolicy",
+    "ServerUnavailableError",
+    "TemporaryError",
+    "Timings",
+    "UnsupportedImageError",
+]

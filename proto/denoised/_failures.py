@@ -1,0 +1,103 @@
+"""Which answer of a server becomes which exception: one table from (status code, reason).
+
+The same table serves failed calls and the per-item statuses of a stream.
+"""
+
+from collections.abc import Iterable
+from typing import Final, cast
+
+import grpc
+from google.protobuf.any_pb2 import Any as PackedMessage
+from google.protobuf.message import DecodeError
+from grpc_status import rpc_status
+
+from denoised.errors import (
+    DeadlineExceededError,
+    DenoisedError,
+    ImageTooLargeError,
+    InternalError,
+    InvalidImageError,
+    InvalidOptionError,
+    InvalidRequestError,
+    ModelUnknownError,
+    NotSupportedError,
+    OverloadedError,
+    RequestCancelledError,
+    ServerUnavailableError,
+    TemporaryError,
+    UnsupportedImageError,
+)
+from google.rpc import error_details_pb2, status_pb2
+
+_Code = grpc.StatusCode
+_ANY_REASON: Final = "*"
+_NO_REASON: Final = ""
+
+# Looked up with the reason first, then with _ANY_REASON; what is in neither place is an InternalError.
+_TABLE: Final[dict[tuple[grpc.StatusCode, str], type[DenoisedError]]] = {
+    (_Code.INVALID_ARGUMENT, "IMAGE_UNDECODABLE"): InvalidImageError,
+    (_Code.INVALID_ARGUMENT, "SAMPLES_INVALID"): InvalidImageError,
+    (_Code.INVALID_ARGUMENT, "IMAGE_UNSUPPORTED"): UnsupportedImageError,
+    (_Code.INVALID_ARGUMENT, "IMAGE_TOO_LARGE"): ImageTooLargeError,
+    (_Code.INVALID_ARGUMENT, "OPTION_INVALID"): InvalidOptionError,
+    (_Code.INVALID_ARGUMENT, _ANY_REASON): InvalidRequestError,
+    (_Code.NOT_FOUND, "MODEL_UNKNOWN"): ModelUnknownError,
+    (_Code.RESOURCE_EXHAUSTED, _NO_REASON): ImageTooLargeError,  # the transport's message limit gives no reason
+    (_Code.RESOURCE_EXHAUSTED, _ANY_REASON): OverloadedError,
+    (_Code.UNAVAILABLE, _ANY_REASON): ServerUnavailableError,
+    (_Code.DEADLINE_EXCEEDED, _ANY_REASON): DeadlineExceededError,
+    (_Code.CANCELLED, _ANY_REASON): RequestCancelledError,
+    (_Code.UNIMPLEMENTED, _ANY_REASON): NotSupportedError,
+}
+
+_BY_NUMBER: Final = {code.value[0]: code for code in grpc.StatusCode}
+
+
+def from_call(error: grpc.RpcError, *, target: str) -> DenoisedError:
+    """The exception for a failed call, whether of grpc or of grpc.aio."""
+    # Both raise objects that have a Call's methods; grpc_status.aio takes unfinished calls only.
+    call = cast("grpc.Call", error)
+    try:
+        status = rpc_status.from_call(call)
+    except (ValueError, DecodeError):
+        # A proxy on the way changed the code or the text: its word counts, the details no longer belong to it.
+        status = None
+    if status is None:
+        return _exception(call.code(), call.details() or "", (), target=target)
+    return _exception(call.code(), status.message, status.details, target=target)
+
+
+def from_status(status: status_pb2.Status, *, target: str) -> DenoisedError:
+    """The exception for the status of one item, which is not OK."""
+    code = _BY_NUMBER.get(status.code, _Code.UNKNOWN)
+    return _exception(code, status.message, status.details, target=target)
+
+
+def _exception(code: grpc.StatusCode, message: str, details: Iterable[PackedMessage], *, target: str) -> DenoisedError:
+    reason, field, retry_after_s = _NO_REASON, "", None
+    for packed in details:
+        info, bad_request, retry = (
+            error_details_pb2.ErrorInfo(),
+            error_details_pb2.BadRequest(),
+            error_details_pb2.RetryInfo(),
+        )
+        if packed.Unpack(info):
+            reason = info.reason
+        elif packed.Unpack(bad_request) and bad_request.field_violations:
+            field = bad_request.field_violations[0].field
+        elif packed.Unpack(retry):
+            retry_after_s = retry.retry_delay.ToTimedelta().total_seconds()
+    kind = _TABLE.get((code, reason)) or _TABLE.get((code, _ANY_REASON), InternalError)
+    if kind is ImageTooLargeError and retry_after_s is not None:
+        kind = OverloadedError  # "too large" is never worth sending again, and the server says that this is
+    text = message or f"the server answered {code.name} without a message"
+    reason = reason or code.name
+    if issubclass(kind, ServerUnavailableError):
+        if reason == code.name:
+            text = f"no denoised server answers at {target}: {text}"
+        return kind(text, reason=reason, target=target, retry_after_s=retry_after_s)
+    if issubclass(kind, TemporaryError):
+        return kind(text, reason=reason, retry_after_s=retry_after_s)
+    if issubclass(kind, InvalidRequestError):
+        return kind(text, reason=reason, field=field)
+    return kind(text, reason=reason)

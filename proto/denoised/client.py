@@ -1,0 +1,259 @@
+"""The client for programs that block; ``AsyncClient`` in ``denoised.aio`` is its twin.
+
+Both only send, wait and hand back. Requests and answers are made in ``_calls``, retries are decided in ``retry``
+and the order of things for many images in ``_window``: one copy each, used by both.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from queue import Empty, SimpleQueue
+from threading import Thread
+from types import TracebackType
+from typing import Any, Self, TypeVar, Unpack, overload
+
+import grpc
+import numpy as np
+from numpy.typing import NDArray
+
+from denoised import _failures, results
+from denoised._calls import (
+    DEFAULT_TARGET,
+    DEFAULT_TIMEOUT_S,
+    CleanOptions,
+    build_request,
+    channel_options,
+    read_response,
+    service_stub,
+)
+from denoised._images import ImageInput
+from denoised._window import (
+    FAREWELL_S,
+    Close,
+    Finish,
+    Give,
+    Open,
+    Outcome,
+    Receive,
+    Send,
+    Sleep,
+    StreamEnd,
+    Take,
+    Window,
+)
+from denoised.results import CleanResult, Model
+from denoised.retry import Attempts, RetryPolicy
+from denoised.v1 import denoised_pb2 as pb
+from denoised.v1.denoised_pb2_grpc import DenoiseServiceStub
+
+SampleT = TypeVar("SampleT", bound=np.generic)
+_RequestT = TypeVar("_RequestT")
+_ResponseT = TypeVar("_ResponseT")
+
+
+class Client:
+    """A connection to a denoised server, safe to share among threads.
+
+    ::
+
+        with Client("localhost:50051") as client:
+            result = client.clean("noisy.png")
+            Path("clean.png").write_bytes(result.image)
+
+    Every failure is a ``DenoisedError``; ``denoised.errors`` draws the tree.
+    """
+
+    def __init__(
+        self,
+        target: str = DEFAULT_TARGET,
+        *,
+        credentials: grpc.ChannelCredentials | None = None,
+        retry: RetryPolicy | None = None,
+    ) -> None:
+        """Connects when the first call is made.
+
+        Args:
+            target: ``host:port``, or ``dns:///host:port`` to spread calls over all addresses of the name.
+            credentials: for TLS, such as ``grpc.ssl_channel_credentials()``; None is plain text.
+            retry: how patiently to try again; None is ``RetryPolicy()``.
+        """
+        self.target = target
+        self._retry = retry or RetryPolicy()
+        options = channel_options(target)
+        self._channel = (
+            grpc.insecure_channel(target, options)
+            if credentials is None
+            else grpc.secure_channel(target, credentials, options)
+        )
+        self._stub = service_stub(self._channel)
+
+    @overload
+    def clean(
+        self, image: NDArray[SampleT], *, timeout_s: float = ..., **options: Unpack[CleanOptions]
+    ) -> CleanResult[NDArray[SampleT]]: ...
+    @overload
+    def clean(
+        self, image: bytes | str | os.PathLike[str], *, timeout_s: float = ..., **options: Unpack[CleanOptions]
+    ) -> CleanResult[bytes]: ...
+    def clean(
+        self, image: ImageInput, *, timeout_s: float = DEFAULT_TIMEOUT_S, **options: Unpack[CleanOptions]
+    ) -> CleanResult[Any]:
+        """Denoises one image.
+
+        Args:
+            image: an array (H, W) or (H, W, C) of uint8, uint16 or float32, answered with an array alike; or the
+                bytes of a PNG or JPEG file or a path to one, answered with the bytes of a file.
+            timeout_s: time for everything, retries included.
+            **options: ``model``, ``model_version``, ``strength``, ``output_container``, ``jpeg_quality``,
+                ``black_level``, ``white_level``; see ``CleanOptions``.
+
+        Raises:
+            DenoisedError: one of its kinds.
+        """
+        attempts = Attempts(self._retry, timeout_s)
+        request, form = build_request(image, **options)
+        return read_response(self._call(self._stub.Denoise, request, attempts), form)
+
+    def clean_many(
+        self,
+        images: Iterable[ImageInput],
+        *,
+        concurrency: int = 8,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        **options: Unpack[CleanOptions],
+    ) -> Iterator[Outcome]:
+        """Denoises images over one stream, a few at a time; outcomes come as they finish, in any order.
+
+        Args:
+            images: as for :meth:`clean`; taken as there is room, so a generator of any length is fine.
+            concurrency: the most images that are sent and not yet answered.
+            timeout_s: time for each image, from when it is taken, retries included.
+            **options: as for :meth:`clean`, for all images.
+
+        Yields:
+            (index of the image, its result or why there is none).
+        """
+        window = Window(
+            target=self.target, policy=self._retry, concurrency=concurrency, timeout_s=timeout_s, options=options
+        )
+        return self._drive(window, images)
+
+    def models(self, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> tuple[Model, ...]:
+        """The models that the server has loaded, by name, then by version, oldest first."""
+        response = self._call(self._stub.ListModels, pb.ListModelsRequest(), Attempts(self._retry, timeout_s))
+        return tuple(results.model(message) for message in response.models)
+
+    def close(self) -> None:
+        """Ends the connection; calls that are under way are cancelled."""
+        self._channel.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _call(self, method: Callable[..., _ResponseT], request: _RequestT, attempts: Attempts) -> _ResponseT:
+        while True:
+            try:
+                return method(request, timeout=attempts.remaining_s)
+            except grpc.RpcError as error:
+                pause_s = attempts.pause_after(_failures.from_call(error, target=self.target))
+            time.sleep(pause_s)
+
+    def _drive(self, window: Window, images: Iterable[ImageInput]) -> Iterator[Outcome]:
+        source = iter(images)
+        stream = _Stream(self._stub, target=self.target)
+        try:
+            while True:
+                match window.next_step(time.monotonic()):
+                    case Give(outcome):
+                        yield outcome
+                    case Take():
+                        _take(source, window)
+                    case Open(timeout_s):
+                        stream.open(timeout_s)
+                    case Send(frame):
+                        stream.send(frame)
+                    case Receive(wait_s):
+                        window.note(stream.receive(wait_s), time.monotonic())
+                    case Sleep(wait_s):
+                        time.sleep(wait_s)
+                    case Close():
+                        stream.finish()
+                    case Finish():
+                        return
+        finally:
+            stream.cancel()
+
+
+def _take(source: Iterator[ImageInput], window: Window) -> None:
+    try:
+        image = next(source)
+    except StopIteration:
+        window.end_source()
+    else:
+        window.add(image, time.monotonic())
+
+
+class _Stream:
+    """One DenoiseStream call at a time, begun by ``open``.
+
+    A thread reads answers as they come, so that a slow caller never makes the server stop reading; what waits
+    in the inbox is bounded by the items in flight.
+    """
+
+    def __init__(self, stub: DenoiseServiceStub, *, target: str) -> None:
+        self._stub = stub
+        self._target = target
+        self._outbox: SimpleQueue[pb.DenoiseStreamRequest | None] = SimpleQueue()
+        self._inbox: SimpleQueue[pb.DenoiseStreamResponse | StreamEnd] = SimpleQueue()
+        self._call: grpc.Call | None = None
+        self._reader: Thread | None = None
+
+    def open(self, timeout_s: float) -> None:
+        """Begins a call; the one before has ended and this clears up behind it."""
+        self.cancel()
+        self._outbox, self._inbox = SimpleQueue(), SimpleQueue()
+        self._call = self._stub.DenoiseStream(iter(self._outbox.get, None), timeout=timeout_s)
+        self._reader = Thread(
+            target=self._read, args=(self._call, self._inbox), name="denoised-stream-reader", daemon=True
+        )
+        self._reader.start()
+
+    def send(self, frame: pb.DenoiseStreamRequest) -> None:
+        self._outbox.put(frame)
+
+    def receive(self, wait_s: float) -> pb.DenoiseStreamResponse | StreamEnd | None:
+        """The next answer, the end of the stream, or None when neither came in time."""
+        try:
+            return self._inbox.get(timeout=wait_s)
+        except Empty:
+            return None
+
+    def finish(self) -> None:
+        """Says goodbye, so that the server sees a stream that ended well; a server that is slow at it is left."""
+        self._outbox.put(None)
+        if self._reader is not None:
+            self._reader.join(FAREWELL_S)
+        self.cancel()
+
+    def cancel(self) -> None:
+        """Ends the call now; does nothing to one that has ended, or when there is none."""
+        self._outbox.put(None)  # releases gRPC's thread, which waits for frames
+        if self._call is not None and self._reader is not None:
+            self._call.cancel()
+            self._reader.join()
+
+    def _read(
+        self, answers: Iterable[pb.DenoiseStreamResponse], inbox: SimpleQueue[pb.DenoiseStreamResponse | StreamEnd]
+    ) -> None:
+        try:
+            for answer in answers:
+                inbox.put(answer)
+        except grpc.RpcError as error:
+            inbox.put(StreamEnd(_failures.from_call(error, target=self._target)))
+        else:
+            inbox.put(StreamEnd(None))

@@ -1,0 +1,209 @@
+"""What a model file says about itself: the one agreement between training, which writes it, and the service.
+
+It travels in the ONNX file's ``metadata_props``, every key under one prefix, every value a string. The service
+refuses a file without it. Pure data: nothing here reads or writes ONNX.
+"""
+
+import base64
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import ClassVar, Final, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from denoised.noise import NoiseSpec
+
+PREFIX: Final = "denoised."
+SCHEMA_VERSION: Final = 1
+
+Kind = Literal["conv_dae"]
+
+INPUT_NAME: Final = "noisy"
+IMAGE_OUTPUT_NAME: Final = "denoised"
+SIGMA_OUTPUT_NAME: Final = "sigma_map"
+
+
+class ContractError(ValueError):
+    """A model file's description is missing, incomplete or contradicts itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parity:
+    """How close ONNX Runtime came to torch at export, over all shapes and batch sizes that were tried."""
+
+    max_abs_difference: float
+    psnr_db: float
+
+
+@dataclass(frozen=True, slots=True)
+class TilingError:
+    """How far a tiled answer was from the whole-image answer at export, in 8-bit levels."""
+
+    max_levels: int
+    differing_share: float
+
+
+@dataclass(frozen=True, slots=True)
+class GoldenPair:
+    """A noisy picture and what the network must make of it, so that a runtime can prove itself before it serves.
+
+    Attributes:
+        height_px, width_px, channels: shape of both pictures.
+        noisy_base64, denoised_base64: 8-bit samples (H, W, C) in memory order, as base64.
+    """
+
+    # Runtimes may sum in another order; a rounding boundary is then crossed by one level here and there.
+    TOLERANCE_LEVELS: ClassVar[int] = 1
+
+    height_px: int
+    width_px: int
+    channels: int
+    noisy_base64: str
+    denoised_base64: str
+
+    @classmethod
+    def of(cls, noisy: NDArray[np.uint8], denoised: NDArray[np.uint8]) -> "GoldenPair":
+        """From two (H, W, C) uint8 pictures of one shape."""
+        texts = (base64.b64encode(np.ascontiguousarray(picture).tobytes()).decode() for picture in (noisy, denoised))
+        return cls(*noisy.shape, *texts)
+
+    def noisy(self) -> NDArray[np.uint8]:
+        return self._picture(self.noisy_base64)
+
+    def denoised(self) -> NDArray[np.uint8]:
+        return self._picture(self.denoised_base64)
+
+    def _picture(self, text: str) -> NDArray[np.uint8]:
+        samples = np.frombuffer(base64.b64decode(text, validate=True), dtype=np.uint8)
+        return samples.reshape(self.height_px, self.width_px, self.channels)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelContract:
+    """The description of one model file.
+
+    The network maps ``noisy`` (N, channels, h, w) float32, black at 0 and white at 1, to ``denoised`` of the
+    same shape and ``sigma_map`` (N, 1, h / sigma_map_scale_px, w / sigma_map_scale_px), standard deviations in
+    the same 0..1 units. h and w are multiples of ``size_multiple_px``.
+
+    Attributes:
+        name, version: as in the store, ``<name>/<version>/model.onnx``; the version is a whole number as text.
+        kind: the family of network.
+        summary: one sentence for people.
+        channels: 3 (RGB order) or 1.
+        noise: what it was trained on; its clip policy is the input contract.
+        size_multiple_px: what both sides of a unit are multiples of.
+        unit_edges_px: the allowed lengths of a unit's sides, ascending; a unit is any pair of them. Pixels
+            depend on this list and on the image's size alone, never on the machine.
+        halo_px: how far beyond the pixels that it owns a tile reads; a multiple of size_multiple_px.
+        sigma_map_scale_px: side of the square that one value of the sigma map stands for.
+        gmac_per_megapixel: multiply-accumulates of the convolutions, in 1e9 per million pixels.
+        parity: measured at export against torch.
+        tiling: measured at export, tiled against whole.
+        quality_db: mean PSNR by evaluation set and noise level, such as {"kodak24_500": {"25": 30.6}}.
+        training_data_digest: digest of the packed training images' manifest.
+        run_config_digest: SHA-256 of the run's config.
+        license: SPDX identifier.
+        golden: reproduced by the service before it serves the file.
+    """
+
+    name: str
+    version: str
+    kind: Kind
+    summary: str
+    channels: int
+    noise: NoiseSpec
+    size_multiple_px: int
+    unit_edges_px: tuple[int, ...]
+    halo_px: int
+    sigma_map_scale_px: int
+    gmac_per_megapixel: float
+    parity: Parity
+    tiling: TilingError
+    quality_db: Mapping[str, Mapping[str, float]]
+    training_data_digest: str
+    run_config_digest: str
+    license: str
+    golden: GoldenPair
+
+    def __post_init__(self) -> None:
+        problems = list(self._problems())
+        if problems:
+            raise ContractError("; ".join(problems))
+
+    def _problems(self) -> list[str]:
+        multiple_px, edges_px = self.size_multiple_px, self.unit_edges_px
+        checks = (
+            (self.kind in get_args(Kind), f"kind is {self.kind!r}; known: {', '.join(get_args(Kind))}"),
+            (self.channels in (1, 3), f"channels is {self.channels}; must be 1 or 3"),
+            (self.version.isdigit(), f"version is {self.version!r}; must be a whole number"),
+            (multiple_px >= 1, f"size_multiple_px is {multiple_px}; must be at least 1"),
+            (
+                bool(edges_px) and list(edges_px) == sorted(set(edges_px)),
+                f"unit_edges_px is {edges_px}; must be ascending and not empty",
+            ),
+            (
+                all(edge % max(multiple_px, 1) == 0 for edge in (*edges_px, self.halo_px)),
+                f"unit_edges_px {edges_px} and halo_px {self.halo_px} must be multiples of {multiple_px}",
+            ),
+            (
+                bool(edges_px) and 0 <= 2 * self.halo_px < edges_px[-1],
+                f"halo_px is {self.halo_px}; twice that must be less than the largest edge",
+            ),
+            (
+                self.sigma_map_scale_px >= 1 and multiple_px % max(self.sigma_map_scale_px, 1) == 0,
+                f"sigma_map_scale_px is {self.sigma_map_scale_px}; must divide {multiple_px}",
+            ),
+            (
+                self.golden.channels == self.channels
+                and self.golden.noisy().shape == self.golden.denoised().shape
+                and self.golden.height_px % max(multiple_px, 1) == self.golden.width_px % max(multiple_px, 1) == 0,
+                "the golden pair's pictures must have the network's channels and sides that it can take",
+            ),
+        )
+        return [message for is_right, message in checks if not is_right]
+
+    def to_metadata(self) -> dict[str, str]:
+        """Keys with the prefix, values as JSON."""
+        values: dict[str, object] = {field.name: getattr(self, field.name) for field in fields(self)}
+        values["noise"] = json.loads(self.noise.to_json())
+        for key in ("parity", "tiling", "golden"):
+            values[key] = asdict(getattr(self, key))
+        values["schema_version"] = SCHEMA_VERSION
+        return {PREFIX + key: json.dumps(value, sort_keys=True) for key, value in values.items()}
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, str]) -> "ModelContract":
+        """Reads what :meth:`to_metadata` wrote; other prefixes are ignored.
+
+        Raises:
+            ContractError: no contract, another schema version, missing or unknown keys, or values that
+                contradict each other.
+        """
+        texts = {key.removeprefix(PREFIX): text for key, text in metadata.items() if key.startswith(PREFIX)}
+        if "schema_version" not in texts:
+            raise ContractError("the file carries no model contract; export it with: python -m training export")
+        try:
+            values = {key: json.loads(text) for key, text in texts.items()}
+        except ValueError as error:
+            raise ContractError(f"the model contract is damaged: {error}") from error
+        schema_version = values.pop("schema_version")
+        if schema_version != SCHEMA_VERSION:
+            raise ContractError(
+                f"the model contract has schema version {schema_version}; this release reads {SCHEMA_VERSION}"
+            )
+        expected = {field.name for field in fields(cls)}
+        if set(values) != expected:
+            missing, unknown = sorted(expected - set(values)), sorted(set(values) - expected)
+            raise ContractError(f"the model contract lacks {missing} and has unknown keys {unknown}")
+        try:
+            values["noise"] = NoiseSpec.from_json(json.dumps(values["noise"]))
+            values["parity"] = Parity(**values["parity"])
+            values["tiling"] = TilingError(**values["tiling"])
+            values["golden"] = GoldenPair(**values["golden"])
+            values["unit_edges_px"] = tuple(int(edge) for edge in values["unit_edges_px"])
+            return cls(**values)
+        except (TypeError, ValueError) as error:
+            raise ContractError(f"the model contract is wrong: {error}") from error

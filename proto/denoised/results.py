@@ -1,0 +1,125 @@
+"""What the client hands back: plain frozen values, durations in seconds, no protobuf."""
+
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from google.protobuf.duration_pb2 import Duration
+
+from denoised.v1 import denoised_pb2 as pb
+
+ImageT = TypeVar("ImageT")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelReference:
+    """Which model made an answer; ``digest`` is the SHA-256 of its file."""
+
+    name: str
+    version: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Where the server's time went. Stages overlap when an image has several tiles, so they need not add up."""
+
+    decode_s: float
+    queue_s: float
+    compute_s: float
+    encode_s: float
+    total_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class CleanResult(Generic[ImageT]):
+    """A denoised image and what the server says about it.
+
+    Attributes:
+        image: an array for an array, the bytes of a file for bytes or a path.
+        noise_sigma: standard deviation of the noise found, in 8-bit levels (0..255). None when strength was 0 and
+            the input came back unread; so are the next two.
+        sigma_in_trained_range: whether the model was trained for that much noise.
+        clipped_sample_count: samples outside black..white that were clipped before denoising.
+        timings: where the server's time went.
+        tile_count: tiles that the image was cut into; 0 when nothing was computed.
+        shared_request_count: the most requests, this one included, that shared a batch with one of its tiles.
+        shared_client_count: the most clients, this one included, that shared a batch with one of its tiles.
+        model: which model made it.
+    """
+
+    image: ImageT
+    noise_sigma: float | None
+    sigma_in_trained_range: bool | None
+    clipped_sample_count: int | None
+    timings: Timings
+    tile_count: int
+    shared_request_count: int
+    shared_client_count: int
+    model: ModelReference
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model that the server has loaded. Noise levels are in 8-bit levels (0..255).
+
+    Attributes:
+        channel_count: channels of the network: 3 RGB (grey is served too), 1 grey.
+        gmac_per_megapixel: cost, in 1e9 multiply-accumulate operations for one megapixel.
+        clips_input: whether samples outside black..white are clipped first, as in its training.
+        is_default: whether it is used when no model is named.
+    """
+
+    name: str
+    version: str
+    digest: str
+    summary: str
+    channel_count: int
+    sigma_min: float
+    sigma_max: float
+    clips_input: bool
+    gmac_per_megapixel: float
+    license: str
+    is_default: bool
+
+
+def clean_result(response: pb.DenoiseResponse, image: ImageT) -> CleanResult[ImageT]:
+    """The response in the client's terms, around an image that has been converted already."""
+    report = response.report if response.HasField("report") else None
+    return CleanResult(
+        image=image,
+        noise_sigma=report.noise_sigma if report is not None else None,
+        sigma_in_trained_range=report.sigma_in_trained_range if report is not None else None,
+        clipped_sample_count=report.clipped_sample_count if report is not None else None,
+        timings=Timings(
+            decode_s=_seconds(response.timings.decode),
+            queue_s=_seconds(response.timings.queue),
+            compute_s=_seconds(response.timings.compute),
+            encode_s=_seconds(response.timings.encode),
+            total_s=_seconds(response.timings.total),
+        ),
+        tile_count=response.batching.tile_count,
+        shared_request_count=response.batching.shared_request_count,
+        shared_client_count=response.batching.shared_client_count,
+        model=ModelReference(name=response.model.name, version=response.model.version, digest=response.model.digest),
+    )
+
+
+def model(message: pb.Model) -> Model:
+    """The message in the client's terms."""
+    return Model(
+        name=message.reference.name,
+        version=message.reference.version,
+        digest=message.reference.digest,
+        summary=message.summary,
+        channel_count=message.channel_count,
+        sigma_min=message.sigma_min,
+        sigma_max=message.sigma_max,
+        clips_input=message.clips_input,
+        gmac_per_megapixel=message.gmac_per_megapixel,
+        license=message.license,
+        is_default=message.is_default,
+    )
+
+
+def _seconds(duration: Duration) -> float:
+    return duration.ToTimedelta().total_seconds()

@@ -1,0 +1,281 @@
+import datetime
+
+from google.protobuf import duration_pb2 as _duration_pb2
+from google.rpc import status_pb2 as _status_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Container(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    CONTAINER_UNSPECIFIED: _ClassVar[Container]
+    CONTAINER_PNG: _ClassVar[Container]
+    CONTAINER_JPEG: _ClassVar[Container]
+    CONTAINER_RAW: _ClassVar[Container]
+
+class SampleType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    SAMPLE_TYPE_UNSPECIFIED: _ClassVar[SampleType]
+    SAMPLE_TYPE_U8: _ClassVar[SampleType]
+    SAMPLE_TYPE_U16: _ClassVar[SampleType]
+    SAMPLE_TYPE_F32: _ClassVar[SampleType]
+
+class SampleLayout(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    SAMPLE_LAYOUT_UNSPECIFIED: _ClassVar[SampleLayout]
+    SAMPLE_LAYOUT_HWC: _ClassVar[SampleLayout]
+    SAMPLE_LAYOUT_CHW: _ClassVar[SampleLayout]
+CONTAINER_UNSPECIFIED: Container
+CONTAINER_PNG: Container
+CONTAINER_JPEG: Container
+CONTAINER_RAW: Container
+SAMPLE_TYPE_UNSPECIFIED: SampleType
+SAMPLE_TYPE_U8: SampleType
+SAMPLE_TYPE_U16: SampleType
+SAMPLE_TYPE_F32: SampleType
+SAMPLE_LAYOUT_UNSPECIFIED: SampleLayout
+SAMPLE_LAYOUT_HWC: SampleLayout
+SAMPLE_LAYOUT_CHW: SampleLayout
+
+class EncodedImage(_message.Message):
+    __slots__ = ("data", "container")
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    CONTAINER_FIELD_NUMBER: _ClassVar[int]
+    data: bytes
+    container: Container
+    def __init__(self, data: _Optional[bytes] = ..., container: _Optional[_Union[Container, str]] = ...) -> None: ...
+
+class RawImage(_message.Message):
+    __slots__ = ("data", "sample_type", "layout", "height_px", "width_px", "channel_count", "black_level", "white_level")
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    SAMPLE_TYPE_FIELD_NUMBER: _ClassVar[int]
+    LAYOUT_FIELD_NUMBER: _ClassVar[int]
+    HEIGHT_PX_FIELD_NUMBER: _ClassVar[int]
+    WIDTH_PX_FIELD_NUMBER: _ClassVar[int]
+    CHANNEL_COUNT_FIELD_NUMBER: _ClassVar[int]
+    BLACK_LEVEL_FIELD_NUMBER: _ClassVar[int]
+    WHITE_LEVEL_FIELD_NUMBER: _ClassVar[int]
+    data: bytes
+    sample_type: SampleType
+    layout: SampleLayout
+    height_px: int
+    width_px: int
+    channel_count: int
+    black_level: float
+    white_level: float
+    def __init__(self, data: _Optional[bytes] = ..., sample_type: _Optional[_Union[SampleType, str]] = ..., layout: _Optional[_Union[SampleLayout, str]] = ..., height_px: _Optional[int] = ..., width_px: _Optional[int] = ..., channel_count: _Optional[int] = ..., black_level: _Optional[float] = ..., white_level: _Optional[float] = ...) -> None: ...
+
+class Image(_message.Message):
+    __slots__ = ("encoded", "raw")
+    ENCODED_FIELD_NUMBER: _ClassVar[int]
+    RAW_FIELD_NUMBER: _ClassVar[int]
+    encoded: EncodedImage
+    raw: RawImage
+    def __init__(self, encoded: _Optional[_Union[EncodedImage, _Mapping]] = ..., raw: _Optional[_Union[RawImage, _Mapping]] = ...) -> None: ...
+
+class DenoiseOptions(_message.Message):
+    __slots__ = ("model", "model_version", "strength", "output_container", "jpeg_quality")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
+    STRENGTH_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_CONTAINER_FIELD_NUMBER: _ClassVar[int]
+    JPEG_QUALITY_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    model_version: str
+    strength: float
+    output_container: Container
+    jpeg_quality: int
+    def __init__(self, model: _Optional[str] = ..., model_version: _Optional[str] = ..., strength: _Optional[float] = ..., output_container: _Optional[_Union[Container, str]] = ..., jpeg_quality: _Optional[int] = ...) -> None: ...
+
+class DenoiseRequest(_message.Message):
+    __slots__ = ("image", "options")
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    image: Image
+    options: DenoiseOptions
+    def __init__(self, image: _Optional[_Union[Image, _Mapping]] = ..., options: _Optional[_Union[DenoiseOptions, _Mapping]] = ...) -> None: ...
+
+class NoiseReport(_message.Message):
+    __slots__ = ("noise_sigma", "sigma_in_trained_range", "clipped_sample_count")
+    NOISE_SIGMA_FIELD_NUMBER: _ClassVar[int]
+    SIGMA_IN_TRAINED_RANGE_FIELD_NUMBER: _ClassVar[int]
+    CLIPPED_SAMPLE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    noise_sigma: float
+    sigma_in_trained_range: bool
+    clipped_sample_count: int
+    def __init__(self, noise_sigma: _Optional[float] = ..., sigma_in_trained_range: bool = ..., clipped_sample_count: _Optional[int] = ...) -> None: ...
+
+class Timings(_message.Message):
+    __slots__ = ("decode", "queue", "compute", "encode", "total")
+    DECODE_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_FIELD_NUMBER: _ClassVar[int]
+    COMPUTE_FIELD_NUMBER: _ClassVar[int]
+    ENCODE_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_FIELD_NUMBER: _ClassVar[int]
+    decode: _duration_pb2.Duration
+    queue: _duration_pb2.Duration
+    compute: _duration_pb2.Duration
+    encode: _duration_pb2.Duration
+    total: _duration_pb2.Duration
+    def __init__(self, decode: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., queue: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., compute: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., encode: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., total: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class Batching(_message.Message):
+    __slots__ = ("tile_count", "shared_request_count", "shared_client_count")
+    TILE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    SHARED_REQUEST_COUNT_FIELD_NUMBER: _ClassVar[int]
+    SHARED_CLIENT_COUNT_FIELD_NUMBER: _ClassVar[int]
+    tile_count: int
+    shared_request_count: int
+    shared_client_count: int
+    def __init__(self, tile_count: _Optional[int] = ..., shared_request_count: _Optional[int] = ..., shared_client_count: _Optional[int] = ...) -> None: ...
+
+class ModelReference(_message.Message):
+    __slots__ = ("name", "version", "digest")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    version: str
+    digest: str
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., digest: _Optional[str] = ...) -> None: ...
+
+class DenoiseResponse(_message.Message):
+    __slots__ = ("image", "report", "timings", "batching", "model")
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
+    REPORT_FIELD_NUMBER: _ClassVar[int]
+    TIMINGS_FIELD_NUMBER: _ClassVar[int]
+    BATCHING_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    image: Image
+    report: NoiseReport
+    timings: Timings
+    batching: Batching
+    model: ModelReference
+    def __init__(self, image: _Optional[_Union[Image, _Mapping]] = ..., report: _Optional[_Union[NoiseReport, _Mapping]] = ..., timings: _Optional[_Union[Timings, _Mapping]] = ..., batching: _Optional[_Union[Batching, _Mapping]] = ..., model: _Optional[_Union[ModelReference, _Mapping]] = ...) -> None: ...
+
+class DenoiseBatchRequest(_message.Message):
+    __slots__ = ("requests",)
+    REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    requests: _containers.RepeatedCompositeFieldContainer[DenoiseRequest]
+    def __init__(self, requests: _Optional[_Iterable[_Union[DenoiseRequest, _Mapping]]] = ...) -> None: ...
+
+class DenoiseResult(_message.Message):
+    __slots__ = ("status", "response")
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    RESPONSE_FIELD_NUMBER: _ClassVar[int]
+    status: _status_pb2.Status
+    response: DenoiseResponse
+    def __init__(self, status: _Optional[_Union[_status_pb2.Status, _Mapping]] = ..., response: _Optional[_Union[DenoiseResponse, _Mapping]] = ...) -> None: ...
+
+class DenoiseBatchResponse(_message.Message):
+    __slots__ = ("results",)
+    RESULTS_FIELD_NUMBER: _ClassVar[int]
+    results: _containers.RepeatedCompositeFieldContainer[DenoiseResult]
+    def __init__(self, results: _Optional[_Iterable[_Union[DenoiseResult, _Mapping]]] = ...) -> None: ...
+
+class ImageHeader(_message.Message):
+    __slots__ = ("options", "size_bytes")
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    options: DenoiseOptions
+    size_bytes: int
+    def __init__(self, options: _Optional[_Union[DenoiseOptions, _Mapping]] = ..., size_bytes: _Optional[int] = ...) -> None: ...
+
+class ImageChunk(_message.Message):
+    __slots__ = ("data", "last")
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    LAST_FIELD_NUMBER: _ClassVar[int]
+    data: bytes
+    last: bool
+    def __init__(self, data: _Optional[bytes] = ..., last: bool = ...) -> None: ...
+
+class CancelItem(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class DenoiseStreamRequest(_message.Message):
+    __slots__ = ("item_id", "request", "header", "chunk", "cancel", "timeout")
+    ITEM_ID_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_FIELD_NUMBER: _ClassVar[int]
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_FIELD_NUMBER: _ClassVar[int]
+    CANCEL_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_FIELD_NUMBER: _ClassVar[int]
+    item_id: str
+    request: DenoiseRequest
+    header: ImageHeader
+    chunk: ImageChunk
+    cancel: CancelItem
+    timeout: _duration_pb2.Duration
+    def __init__(self, item_id: _Optional[str] = ..., request: _Optional[_Union[DenoiseRequest, _Mapping]] = ..., header: _Optional[_Union[ImageHeader, _Mapping]] = ..., chunk: _Optional[_Union[ImageChunk, _Mapping]] = ..., cancel: _Optional[_Union[CancelItem, _Mapping]] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class DenoiseStreamResponse(_message.Message):
+    __slots__ = ("item_id", "result")
+    ITEM_ID_FIELD_NUMBER: _ClassVar[int]
+    RESULT_FIELD_NUMBER: _ClassVar[int]
+    item_id: str
+    result: DenoiseResult
+    def __init__(self, item_id: _Optional[str] = ..., result: _Optional[_Union[DenoiseResult, _Mapping]] = ...) -> None: ...
+
+class ListModelsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Model(_message.Message):
+    __slots__ = ("reference", "summary", "channel_count", "sigma_min", "sigma_max", "clips_input", "gmac_per_megapixel", "license", "is_default")
+    REFERENCE_FIELD_NUMBER: _ClassVar[int]
+    SUMMARY_FIELD_NUMBER: _ClassVar[int]
+    CHANNEL_COUNT_FIELD_NUMBER: _ClassVar[int]
+    SIGMA_MIN_FIELD_NUMBER: _ClassVar[int]
+    SIGMA_MAX_FIELD_NUMBER: _ClassVar[int]
+    CLIPS_INPUT_FIELD_NUMBER: _ClassVar[int]
+    GMAC_PER_MEGAPIXEL_FIELD_NUMBER: _ClassVar[int]
+    LICENSE_FIELD_NUMBER: _ClassVar[int]
+    IS_DEFAULT_FIELD_NUMBER: _ClassVar[int]
+    reference: ModelReference
+    summary: str
+    channel_count: int
+    sigma_min: float
+    sigma_max: float
+    clips_input: bool
+    gmac_per_megapixel: float
+    license: str
+    is_default: bool
+    def __init__(self, reference: _Optional[_Union[ModelReference, _Mapping]] = ..., summary: _Optional[str] = ..., channel_count: _Optional[int] = ..., sigma_min: _Optional[float] = ..., sigma_max: _Optional[float] = ..., clips_input: bool = ..., gmac_per_megapixel: _Optional[float] = ..., license: _Optional[str] = ..., is_default: bool = ...) -> None: ...
+
+class ListModelsResponse(_message.Message):
+    __slots__ = ("models", "limits")
+    MODELS_FIELD_NUMBER: _ClassVar[int]
+    LIMITS_FIELD_NUMBER: _ClassVar[int]
+    models: _containers.RepeatedCompositeFieldContainer[Model]
+    limits: Limits
+    def __init__(self, models: _Optional[_Iterable[_Union[Model, _Mapping]]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ...) -> None: ...
+
+class Limits(_message.Message):
+    __slots__ = ("message_bytes", "image_pixels", "batch_image_count")
+    MESSAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_PIXELS_FIELD_NUMBER: _ClassVar[int]
+    BATCH_IMAGE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    message_bytes: int
+    image_pixels: int
+    batch_image_count: int
+    def __init__(self, message_bytes: _Optional[int] = ..., image_pixels: _Optional[int] = ..., batch_image_count: _Optional[int] = ...) -> None: ...
+
+class GetModelRequest(_message.Message):
+    __slots__ = ("name", "version")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    version: str
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ...) -> None: ...
+
+class GetModelResponse(_message.Message):
+    __slots__ = ("model",)
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    model: Model
+    def __init__(self, model: _Optional[_Union[Model, _Mapping]] = ...) -> None: ...

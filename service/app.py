@@ -1,0 +1,211 @@
+"""The composition root: builds every part, starts them in order, and stops them in order."""
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final
+
+import grpc
+import structlog
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+
+from denoised.v1 import denoised_pb2_grpc
+from service.admission import Admission, Limits
+from service.batcher import Batcher
+from service.cpu import usable_core_count
+from service.engine import EngineOptions
+from service.http import HttpServer, build_http_app
+from service.lifecycle import Lifecycle, State
+from service.metrics import Metrics
+from service.pipeline import CodecPool, Denoiser
+from service.registry import Registry, load_models, warm_up
+from service.rpc import SERVICE_NAME, DenoiseServicer, RpcLimits
+from service.scheduler import Scheduler
+from service.settings import Settings
+from service.status import StatusInterceptor
+
+_log = structlog.get_logger()
+
+# A name of its own, so that NOT_SERVING while draining takes the pod out of rotation without restarting it.
+LIVE_SERVICE: Final = "live"
+_KEEPALIVE_S: Final = 30
+_KEEPALIVE_TIMEOUT_S: Final = 10
+# Half of the shortest keepalive that clients are told to use, so that none is sent away for pinging.
+_LEAST_PING_INTERVAL_S: Final = 10
+
+
+class Service:
+    """All parts of a running service."""
+
+    def __init__(self, settings: Settings, *, clock: Callable[[], float] = time.monotonic) -> None:
+        cores = usable_core_count()
+        self._settings = settings
+        self._registry_of_metrics = CollectorRegistry()
+        for collector in (ProcessCollector, PlatformCollector, GCCollector):
+            collector(registry=self._registry_of_metrics)
+        self._metrics = Metrics(self._registry_of_metrics)
+        self._lifecycle = Lifecycle()
+        self._clock = clock
+        lane_count = settings.lane_count or max(1, cores // settings.threads_per_lane)
+        self._engine_options = EngineOptions(lane_count, settings.threads_per_lane)
+        self._lanes = ThreadPoolExecutor(lane_count, thread_name_prefix="lane")
+        self._codecs = CodecPool(settings.codec_threads or cores)
+        self._batcher = Batcher(
+            Scheduler(limit_pixel_count=settings.queue_pixels),
+            lane_count=lane_count,
+            batch_pixel_count=settings.batch_pixels,
+            executor=self._lanes,
+            clock=clock,
+            metrics=self._metrics,
+        )
+        self._health = health.aio.HealthServicer()
+        self._http = HttpServer(
+            build_http_app(metrics=self._metrics, is_ready=lambda: self._lifecycle.state is State.SERVING)
+        )
+        self._server: grpc.aio.Server | None = None
+
+    async def start(self) -> tuple[int, int]:
+        """Loads and warms the models, opens the ports; returns (gRPC port, HTTP port) once requests are taken.
+
+        Raises:
+            ModelRefused: a model can't be served.
+            OSError, RuntimeError: a port is taken.
+        """
+        self._show(State.STARTING)
+        settings = self._settings
+        http_port = await self._http.start(settings.http_host, settings.http_port)
+        registry = await self._load()
+        server = self._server = self._build_server(registry)
+        # The health servicer starts out SERVING: say otherwise before the port opens.
+        await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+        grpc_port = server.add_insecure_port(f"{settings.grpc_host}:{settings.grpc_port}")
+        await server.start()
+        self._enter(State.SERVING)
+        await self._set_health(health_pb2.HealthCheckResponse.SERVING)
+        _log.info("serving", grpc_port=grpc_port, http_port=http_port, lanes=self._engine_options.lane_count)
+        if settings.ports_file is not None:
+            _write_atomically(settings.ports_file, json.dumps({"grpc_port": grpc_port, "http_port": http_port}))
+        return grpc_port, http_port
+
+    async def stop(self) -> None:
+        """Refuses new calls, lets those in flight finish, closes everything. In this order:
+
+        1. health says NOT_SERVING and new calls get UNAVAILABLE; 2. wait for endpoints to change; 3. close the
+        port and wait for calls in flight; 4. wait for lanes; 5. close threads and HTTP.
+        """
+        if self._server is not None:
+            self._enter(State.DRAINING)
+            _log.info("draining")
+            await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+            await self._health.enter_graceful_shutdown()
+            await asyncio.sleep(self._settings.drain_delay_s)
+            await self._server.stop(self._settings.drain_timeout_s)
+        await self._batcher.idle()
+        self._lanes.shutdown()
+        self._codecs.close()
+        await self._http.stop()
+        self._enter(State.STOPPED)
+        _log.info("stopped")
+
+    async def _load(self) -> Registry:
+        """Loads models and warms them, off the event loop, so that health is answered meanwhile."""
+        loop = asyncio.get_running_loop()
+        models = await loop.run_in_executor(self._lanes, load_models, self._settings.models_dir, self._engine_options)
+        registry = Registry(models, default_name=self._settings.default_model)
+        for model in models:
+            await asyncio.gather(
+                *(
+                    loop.run_in_executor(self._lanes, lambda m=model, lane=lane: warm_up(m, lane=lane))
+                    for lane in range(self._engine_options.lane_count)
+                )
+            )
+            self._batcher.add_engine(model.key, model.engine)
+            self._metrics.model_info.labels(*model.key, model.digest).set(1)
+            _log.info("model ready", model=model.contract.name, version=model.contract.version, digest=model.digest)
+        return registry
+
+    def _build_server(self, registry: Registry) -> grpc.aio.Server:
+        settings = self._settings
+        denoiser = Denoiser(
+            batcher=self._batcher,
+            admission=Admission(
+                Limits(settings.image_pixels, settings.queue_requests, settings.memory_bytes), self._metrics
+            ),
+            codecs=self._codecs,
+            clock=self._clock,
+            metrics=self._metrics,
+        )
+        servicer = DenoiseServicer(
+            denoiser=denoiser,
+            registry=registry,
+            limits=RpcLimits(
+                default_timeout_s=settings.default_timeout_s,
+                message_bytes=settings.message_bytes,
+                image_pixels=settings.image_pixels,
+                batch_image_count=settings.batch_image_count,
+                stream_items_in_flight=settings.stream_items_in_flight,
+            ),
+            clock=self._clock,
+            metrics=self._metrics,
+        )
+        interceptor = StatusInterceptor(
+            lifecycle=self._lifecycle, metrics=self._metrics, service_prefix=f"/{SERVICE_NAME}/"
+        )
+        server = grpc.aio.server(interceptors=[interceptor], options=_channel_options(settings))
+        denoised_pb2_grpc.add_DenoiseServiceServicer_to_server(servicer, server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        if settings.reflection:
+            reflection.enable_server_reflection([SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
+        return server
+
+    async def _set_health(self, status: int) -> None:
+        for name in ("", SERVICE_NAME):
+            await self._health.set(name, status)
+        await self._health.set(LIVE_SERVICE, health_pb2.HealthCheckResponse.SERVING)
+
+    def _enter(self, state: State) -> None:
+        self._lifecycle.enter(state)
+        self._show(state)
+
+    def _show(self, current: State) -> None:
+        for state in State:
+            self._metrics.state.labels(state.value).set(1 if state is current else 0)
+
+
+async def serve(settings: Settings, *, shutdown: Awaitable[object]) -> None:
+    """Runs the service until ``shutdown`` completes, then drains it."""
+    service = Service(settings)
+    try:
+        await service.start()
+        await shutdown
+    finally:
+        await service.stop()
+
+
+def _channel_options(settings: Settings) -> list[tuple[str, int]]:
+    def milliseconds(seconds: float) -> int:
+        return int(seconds * 1000)
+
+    return [
+        ("grpc.max_receive_message_length", settings.message_bytes),
+        ("grpc.max_send_message_length", settings.message_bytes),
+        ("grpc.max_concurrent_streams", settings.concurrent_streams),
+        ("grpc.max_connection_age_ms", milliseconds(settings.max_connection_age_s)),
+        ("grpc.max_connection_age_grace_ms", milliseconds(settings.drain_timeout_s)),
+        ("grpc.keepalive_time_ms", milliseconds(_KEEPALIVE_S)),
+        ("grpc.keepalive_timeout_ms", milliseconds(_KEEPALIVE_TIMEOUT_S)),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", milliseconds(_LEAST_PING_INTERVAL_S)),
+        ("grpc.so_reuseport", 0),
+    ]
+
+
+def _write_atomically(path: Path, text: str) -> None:
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)

@@ -1,0 +1,23 @@
+"""Bytes to samples and back: the only package that knows PNG, JPEG and raw sample layouts.
+
+Pure functions: bytes in, values out; limits come as arguments. What may be decoded at all (pixels, memory) is
+admission's decision, which is why ``sniff`` and ``check_size`` never touch a pixel. Calls may run in any number of
+threads at once; the libraries release the GIL while they work on pixels.
+"""
+
+from service.codec.files import check_encodable, decode, encode
+from service.codec.raw import SampleLayout, SampleType, decode_raw, encode_raw, raw_header
+from service.codec.sniff import check_size, sniff
+
+__all__ = [
+    "SampleLayout",
+    "SampleType",
+    "check_encodable",
+    "check_size",
+    "decode",
+    "decode_raw",
+    "encode",
+    "encode_raw",
+    "raw_header",
+    "sniff",
+]

@@ -1,0 +1,134 @@
+"""Raw samples: no file format, so every property comes from the request and is checked here."""
+
+import math
+from enum import Enum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.codec import planes
+from service.errors import InvalidSamples
+from service.types import Container, Image, ImageHeader, Metadata
+
+
+class SampleType(Enum):
+    """Number format of raw samples: its little-endian NumPy type."""
+
+    U8 = "<u1"
+    U16 = "<u2"
+    F32 = "<f4"
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(self.value)
+
+    @property
+    def default_white_level(self) -> float:
+        return 1.0 if self is SampleType.F32 else float((1 << 8 * self.dtype.itemsize) - 1)
+
+
+class SampleLayout(Enum):
+    """Order of raw samples."""
+
+    HWC = "hwc"
+    CHW = "chw"
+
+
+_TYPE_OF_BITS = {sample_type.dtype.itemsize * 8: sample_type for sample_type in SampleType}
+
+
+def raw_header(*, height_px: int, width_px: int, channel_count: int, sample_type: SampleType) -> ImageHeader:
+    """The header of raw samples, for the checks that come before decoding.
+
+    Raises:
+        InvalidSamples: sizes or channels that no image has.
+    """
+    for name, size_px in (("height_px", height_px), ("width_px", width_px)):
+        if size_px < 1:
+            raise InvalidSamples(f"{name} is {size_px}; it must be 1 or more", field=f"image.raw.{name}")
+    if not 1 <= channel_count <= 4:
+        raise InvalidSamples(
+            f"channel_count is {channel_count}; it must be 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGB, alpha)",
+            field="image.raw.channel_count",
+        )
+    return ImageHeader(
+        container=Container.RAW,
+        height_px=height_px,
+        width_px=width_px,
+        channels=channel_count,
+        bits=sample_type.dtype.itemsize * 8,
+    )
+
+
+def decode_raw(
+    data: bytes,
+    header: ImageHeader,
+    *,
+    layout: SampleLayout,
+    black_level: float | None = None,
+    white_level: float | None = None,
+) -> Image:
+    """The image that the samples are: a read-only view of ``data``, which it keeps alive.
+
+    Args:
+        data: the samples.
+        header: from ``raw_header``.
+        layout: their order.
+        black_level: the sample value that is black; None for 0.
+        white_level: the sample value that is white; None for the largest integer, or 1.0 for floats.
+
+    Raises:
+        InvalidSamples: a wrong length, levels without a range between them, NaN or infinities.
+    """
+    sample_type = _TYPE_OF_BITS[header.bits]
+    if len(data) != header.decoded_bytes:
+        raise InvalidSamples(
+            f"{header.height_px} x {header.width_px} px with {header.channels} channels of {header.bits} bits are "
+            f"{header.decoded_bytes} bytes, got {len(data)}; send all samples, without stride or padding",
+            field="image.raw.data",
+        )
+    black = 0.0 if black_level is None else black_level
+    white = sample_type.default_white_level if white_level is None else white_level
+    _check_levels(black, white)
+    flat = np.frombuffer(data, sample_type.dtype)
+    height_px, width_px, channels = header.height_px, header.width_px, header.channels
+    samples = (
+        flat.reshape(height_px, width_px, channels)
+        if layout is SampleLayout.HWC
+        else flat.reshape(channels, height_px, width_px).transpose(1, 2, 0)
+    )
+    if sample_type is SampleType.F32:
+        _check_finite(samples)
+    return planes.split(samples, black_level=black, white_level=white, metadata=Metadata())
+
+
+def encode_raw(image: Image, layout: SampleLayout) -> bytes:
+    """The samples of an image in their own type, alpha last."""
+    samples = planes.join(image)
+    ordered = samples if layout is SampleLayout.HWC else samples.transpose(2, 0, 1)
+    return ordered.astype(ordered.dtype.newbyteorder("<"), copy=False).tobytes()
+
+
+def _check_levels(black_level: float, white_level: float) -> None:
+    for name, level in (("black_level", black_level), ("white_level", white_level)):
+        if not math.isfinite(level):
+            raise InvalidSamples(f"{name} is {level}; it must be a finite number", field=f"image.raw.{name}")
+    if not 0 < white_level - black_level < math.inf:
+        raise InvalidSamples(
+            f"white_level {white_level} is not above black_level {black_level} by a finite amount; "
+            "set it to the sample value that is white",
+            field="image.raw.white_level",
+        )
+
+
+def _check_finite(samples: NDArray[np.float32]) -> None:
+    finite = np.isfinite(samples)
+    if finite.all():
+        return
+    row, column, channel = (int(i) for i in np.unravel_index(int(np.argmin(finite)), finite.shape))
+    raise InvalidSamples(
+        f"{finite.size - int(np.count_nonzero(finite))} of {finite.size} samples are NaN or infinite, the first at row "
+        f"{row}, column {column}, channel {channel}; replace them before sending",
+        field="image.raw.data",
+    )

@@ -1,0 +1,148 @@
+"""Everything that the service refuses or fails with, as types. No gRPC here: ``rpc`` maps them to status codes.
+
+    ServiceError
+      InvalidArgument         the request can never succeed; ``field`` says which part of it
+        InvalidImage            IMAGE_UNDECODABLE
+        UnsupportedImage        IMAGE_UNSUPPORTED
+        ImageTooLarge           IMAGE_TOO_LARGE
+        InvalidSamples          SAMPLES_INVALID
+        InvalidOption           OPTION_INVALID
+      ModelUnknown            MODEL_UNKNOWN
+      Overloaded              worth sending again after ``retry_after_s``
+        QueueFull               QUEUE_FULL
+        MemoryBudgetExceeded    MEMORY_BUDGET
+        DeadlineUnreachable     DEADLINE_UNREACHABLE
+      DeadlineExceeded        DEADLINE_EXCEEDED
+      Unavailable             NOT_READY while starting, DRAINING while stopping
+      NotImplementedYet       NOT_IMPLEMENTED
+      ItemCancelled           CANCELLED
+      ModelFailed             MODEL_FAILED, NONFINITE_OUTPUT
+
+Messages name the value, the limit and the remedy. ``reason`` is stable: clients may switch on it, and the
+refusal metric uses it as its label.
+"""
+
+from typing import ClassVar
+
+
+class ServiceError(Exception):
+    """Base of all; ``reason`` is the stable UPPER_SNAKE name."""
+
+    reason: ClassVar[str] = "INTERNAL"
+
+
+class InvalidArgument(ServiceError):
+    """The request can never succeed as it is."""
+
+    reason = "INVALID_ARGUMENT"
+
+    def __init__(self, message: str, *, field: str) -> None:
+        """``field`` is the path of the offending field in the request, such as ``image.encoded.data``."""
+        super().__init__(message)
+        self.field = field
+
+
+class InvalidImage(InvalidArgument):
+    """The bytes can't be decoded."""
+
+    reason = "IMAGE_UNDECODABLE"
+
+
+class UnsupportedImage(InvalidArgument):
+    """The bytes are an image that is not served."""
+
+    reason = "IMAGE_UNSUPPORTED"
+
+
+class ImageTooLarge(InvalidArgument):
+    """More pixels or bytes than the policy allows."""
+
+    reason = "IMAGE_TOO_LARGE"
+
+
+class InvalidSamples(InvalidArgument):
+    """Raw samples of a wrong length, type or value."""
+
+    reason = "SAMPLES_INVALID"
+
+
+class InvalidOption(InvalidArgument):
+    """An option out of its range."""
+
+    reason = "OPTION_INVALID"
+
+
+class ModelUnknown(ServiceError):
+    """No such model or version is loaded."""
+
+    reason = "MODEL_UNKNOWN"
+
+
+class Overloaded(ServiceError):
+    """Can't be taken now, but could be after ``retry_after_s``."""
+
+    reason = "OVERLOADED"
+
+    def __init__(self, message: str, *, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class QueueFull(Overloaded):
+    """The queue holds as much as it may."""
+
+    reason = "QUEUE_FULL"
+
+
+class MemoryBudgetExceeded(Overloaded):
+    """The images in flight hold as much memory as they may."""
+
+    reason = "MEMORY_BUDGET"
+
+
+class DeadlineUnreachable(Overloaded):
+    """The work ahead of it takes longer than the request may wait."""
+
+    reason = "DEADLINE_UNREACHABLE"
+
+
+class DeadlineExceeded(ServiceError):
+    """The deadline passed before the answer was ready."""
+
+    reason = "DEADLINE_EXCEEDED"
+
+
+class Unavailable(ServiceError):
+    """The service takes no requests now; another replica may."""
+
+    reason = "NOT_READY"
+
+
+class Draining(Unavailable):
+    """The service is stopping."""
+
+    reason = "DRAINING"
+
+
+class NotImplementedYet(ServiceError):
+    """The API names it, this server doesn't do it."""
+
+    reason = "NOT_IMPLEMENTED"
+
+
+class ItemCancelled(ServiceError):
+    """The client took the item back."""
+
+    reason = "CANCELLED"
+
+
+class ModelFailed(ServiceError):
+    """The network failed on this image."""
+
+    reason = "MODEL_FAILED"
+
+
+class NonFiniteOutput(ModelFailed):
+    """The network answered NaN or infinity for this image."""
+
+    reason = "NONFINITE_OUTPUT"

@@ -1,0 +1,148 @@
+"""The API's methods: messages in, stages called, messages out. Decides nothing about images or queues."""
+
+import asyncio
+import math
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Final
+
+import grpc
+from google.rpc.code_pb2 import Code
+
+from denoised.v1 import denoised_pb2 as pb
+from denoised.v1 import denoised_pb2_grpc
+from service import convert
+from service.batcher import Client
+from service.errors import DeadlineExceeded, InvalidOption
+from service.metrics import Metrics
+from service.pipeline import Denoiser
+from service.registry import Registry
+from service.status import observe_failure
+from service.stream import ItemStream
+
+SERVICE_NAME: Final = pb.DESCRIPTOR.services_by_name["DenoiseService"].full_name
+
+
+@dataclass(frozen=True, slots=True)
+class RpcLimits:
+    """What one call may ask for."""
+
+    default_timeout_s: float
+    message_bytes: int
+    image_pixels: int
+    batch_image_count: int
+    stream_items_in_flight: int
+
+
+class DenoiseServicer(denoised_pb2_grpc.DenoiseServiceServicer):
+    """Serves ``denoised.v1.DenoiseService``."""
+
+    def __init__(
+        self,
+        *,
+        denoiser: Denoiser,
+        registry: Registry,
+        limits: RpcLimits,
+        clock: Callable[[], float],
+        metrics: Metrics,
+    ) -> None:
+        self._denoiser = denoiser
+        self._registry = registry
+        self._limits = limits
+        self._clock = clock
+        self._metrics = metrics
+
+    async def Denoise(  # noqa: N802 -- the name is the API's
+        self, request: pb.DenoiseRequest, context: grpc.aio.ServicerContext
+    ) -> pb.DenoiseResponse:
+        return await self._denoise(request, _client_of(context), self._deadline_s(context))
+
+    async def DenoiseBatch(  # noqa: N802 -- the name is the API's
+        self, request: pb.DenoiseBatchRequest, context: grpc.aio.ServicerContext
+    ) -> pb.DenoiseBatchResponse:
+        count, limit = len(request.requests), self._limits.batch_image_count
+        if not 1 <= count <= limit:
+            raise InvalidOption(f"the batch has {count} images; 1 to {limit} are allowed; split it", field="requests")
+        client, deadline_s = _client_of(context), self._deadline_s(context)
+        results = await asyncio.gather(*(self._outcome(item, client, deadline_s) for item in request.requests))
+        return pb.DenoiseBatchResponse(results=results)
+
+    async def DenoiseStream(  # noqa: N802 -- the name is the API's
+        self, request_iterator: AsyncIterator[pb.DenoiseStreamRequest], context: grpc.aio.ServicerContext
+    ) -> None:
+        client = _client_of(context)
+        remaining_s = context.time_remaining()
+        stream_deadline_s = math.inf if remaining_s is None else self._clock() + remaining_s
+        stream = ItemStream(
+            run=lambda frame: self._item_outcome(frame, client, stream_deadline_s),
+            refuse=lambda error: self._counted(pb.DenoiseResult(status=observe_failure(error, self._metrics))),
+            write=context.write,
+            items_in_flight=self._limits.stream_items_in_flight,
+        )
+        await stream.serve(request_iterator)
+
+    async def ListModels(  # noqa: N802 -- the name is the API's
+        self, request: pb.ListModelsRequest, context: grpc.aio.ServicerContext
+    ) -> pb.ListModelsResponse:
+        del request, context
+        default = self._registry.get("", "")
+        return pb.ListModelsResponse(
+            models=[convert.model_message(m, is_default=m is default) for m in self._registry.all()],
+            limits=pb.Limits(
+                message_bytes=self._limits.message_bytes,
+                image_pixels=self._limits.image_pixels,
+                batch_image_count=self._limits.batch_image_count,
+            ),
+        )
+
+    async def GetModel(  # noqa: N802 -- the name is the API's
+        self, request: pb.GetModelRequest, context: grpc.aio.ServicerContext
+    ) -> pb.GetModelResponse:
+        del context
+        model = self._registry.get(request.name, request.version)
+        return pb.GetModelResponse(model=convert.model_message(model, is_default=model is self._registry.get("", "")))
+
+    async def _denoise(self, request: pb.DenoiseRequest, client: Client, deadline_s: float) -> pb.DenoiseResponse:
+        """Everything that happens to one image, whichever method brought it."""
+        model = self._registry.get(request.options.model, request.options.model_version)
+        options = convert.options_of(request.options, request.image)
+        source = convert.source_of(request.image)
+        try:
+            async with asyncio.timeout(deadline_s - self._clock()):
+                outcome = await self._denoiser.denoise(source, options, model, client=client, deadline_s=deadline_s)
+        except TimeoutError as error:
+            raise DeadlineExceeded("the deadline passed before the image was done; allow more time") from error
+        return convert.response_of(outcome, request, model)
+
+    async def _outcome(self, request: pb.DenoiseRequest, client: Client, deadline_s: float) -> pb.DenoiseResult:
+        """Like :meth:`_denoise`, with errors as a status."""
+        try:
+            return pb.DenoiseResult(response=await self._denoise(request, client, deadline_s))
+        except Exception as error:
+            return pb.DenoiseResult(status=observe_failure(error, self._metrics))
+
+    async def _item_outcome(
+        self, frame: pb.DenoiseStreamRequest, client: Client, stream_deadline_s: float
+    ) -> pb.DenoiseResult:
+        """The outcome of one item of a stream, which has a deadline of its own."""
+        try:
+            timeout_s = convert.timeout_s(frame) if frame.HasField("timeout") else self._limits.default_timeout_s
+        except InvalidOption as error:
+            return self._counted(pb.DenoiseResult(status=observe_failure(error, self._metrics)))
+        deadline_s = min(stream_deadline_s, self._clock() + timeout_s)
+        return self._counted(await self._outcome(frame.request, client, deadline_s))
+
+    def _counted(self, result: pb.DenoiseResult) -> pb.DenoiseResult:
+        self._metrics.requests.labels("DenoiseStream.item", Code.Name(result.status.code)).inc()
+        return result
+
+    def _deadline_s(self, context: grpc.aio.ServicerContext) -> float:
+        """When the call must be answered, on the clock."""
+        remaining_s = context.time_remaining()
+        return self._clock() + (self._limits.default_timeout_s if remaining_s is None else remaining_s)
+
+
+def _client_of(context: grpc.aio.ServicerContext) -> Client:
+    """Who calls: fairness is kept between addresses, without their ports; connections are only counted."""
+    peer = context.peer()
+    return Client(share=peer.rsplit(":", 1)[0], connection=peer)

@@ -1,0 +1,115 @@
+"""Who may import what: the contracts of pyproject.toml, and the libraries that each belong to a few modules."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+# A name covers the module and everything below it.
+_USERS_OF = {
+    "onnxruntime": ("service.engine", "training"),
+    "grpc": (
+        "denoised._calls",
+        "denoised._failures",
+        "denoised.aio",
+        "denoised.client",
+        "denoised.errors",
+        "service.app",
+        "service.demo",
+        "service.rpc",
+        "service.status",
+    ),
+    "torch": ("training",),
+    "onnx": ("training",),
+    "onnxscript": ("training",),
+    "aiohttp": ("service",),
+    "pydantic": ("service", "training"),
+    "skimage": ("service.demo",),
+}
+# These come in several distributions' top-level packages.
+_FAMILY = {"grpc_status": "grpc", "grpc_health": "grpc", "grpc_reflection": "grpc", "pydantic_settings": "pydantic"}
+
+_PURE = (
+    "denoised.contract",
+    "denoised.noise",
+    "denoised.quality",
+    "service.scheduler",
+    "service.tiling",
+    "service.types",
+)
+_IMPURE_STANDARD_MODULES = {"asyncio", "logging", "os", "random", "socket", "subprocess", "threading", "time"}
+# The demo hands its own environment on to the service that it starts.
+_READERS_OF_THE_ENVIRONMENT = {"service.settings", "service.demo.process", "denoised.cli", "training.__main__"}
+_ENVIRONMENT_NAMES = {"environ", "environb", "getenv", "getenvb", "putenv", "unsetenv"}
+
+
+def _covers(names: tuple[str, ...], module: str) -> bool:
+    return any(module == name or module.startswith(f"{name}.") for name in names)
+
+
+def _imports(module: ast.Module) -> Iterator[str]:
+    """Full names of what it imports, wherever in the file."""
+    for node in ast.walk(module):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0
+            assert node.module is not None
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _library(imported: str) -> str:
+    top = imported.partition(".")[0]
+    return _FAMILY.get(top, top)
+
+
+def test_the_contracts_of_pyproject_hold(root: Path) -> None:
+    lint_imports = Path(sys.executable).with_name("lint-imports")
+    if not lint_imports.exists():
+        pytest.skip("import-linter is not installed in this environment; make test-fast installs it")
+    command = [str(lint_imports), "--no-cache", "--no-logo"]
+    environment = {"PYTHONPATH": f"{root}:{root / 'proto'}", "PATH": "", "COLUMNS": "200"}
+
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert " 0 broken" in done.stdout
+
+
+@pytest.mark.parametrize("library", sorted(_USERS_OF))
+def test_a_library_is_imported_only_where_it_belongs(library: str, modules: Mapping[str, ast.Module]) -> None:
+    strangers = [
+        name
+        for name, module in modules.items()
+        if library in map(_library, _imports(module)) and not _covers(_USERS_OF[library], name)
+    ]
+
+    assert not strangers, f"{library} belongs to {', '.join(_USERS_OF[library])}"
+
+
+@pytest.mark.parametrize("name", _PURE)
+def test_what_decides_and_what_all_sides_agree_on_is_pure(name: str, modules: Mapping[str, ast.Module]) -> None:
+    allowed = sys.stdlib_module_names - _IMPURE_STANDARD_MODULES | {"numpy"}
+
+    foreign = [used for used in _imports(modules[name]) if used.partition(".")[0] not in allowed]
+
+    assert not [used for used in foreign if not _covers(_PURE, used)]
+
+
+def test_the_environment_is_read_in_few_places(modules: Mapping[str, ast.Module]) -> None:
+    readers = set()
+    for name, module in modules.items():
+        attributes = {
+            node.attr
+            for node in ast.walk(module)
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "os"
+        }
+        names = {used.removeprefix("os.") for used in _imports(module) if used.startswith("os.")}
+        if _ENVIRONMENT_NAMES & (attributes | names):
+            readers.add(name)
+
+    assert "service.settings" in readers
+    assert readers <= _READERS_OF_THE_ENVIRONMENT

@@ -1,0 +1,195 @@
+"""A real gRPC server in the test's own process that answers what the test tells it to."""
+
+import threading
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import grpc
+import pytest
+from google.protobuf.any_pb2 import Any as PackedMessage
+from google.protobuf.duration_pb2 import Duration
+from grpc_status import rpc_status
+
+from denoised import RetryPolicy
+from denoised.v1 import denoised_pb2 as pb
+from denoised.v1 import denoised_pb2_grpc
+from google.rpc import error_details_pb2, status_pb2
+
+CLEANED = b"cleaned:"
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A failure as the server would send it."""
+
+    code: grpc.StatusCode
+    message: str = "refused by the test"
+    reason: str = ""
+    field: str = ""
+    retry_after_s: float | None = None
+
+    def status(self) -> status_pb2.Status:
+        details = []
+        if self.reason:
+            details.append(error_details_pb2.ErrorInfo(reason=self.reason, domain="denoised.v1"))
+        if self.field:
+            violation = error_details_pb2.BadRequest.FieldViolation(field=self.field)
+            details.append(error_details_pb2.BadRequest(field_violations=[violation]))
+        if self.retry_after_s is not None:
+            delay = Duration()
+            delay.FromMicroseconds(round(self.retry_after_s * 1e6))
+            details.append(error_details_pb2.RetryInfo(retry_delay=delay))
+        packed = [PackedMessage() for _ in details]
+        for target, detail in zip(packed, details, strict=True):
+            target.Pack(detail)
+        return status_pb2.Status(code=self.code.value[0], message=self.message, details=packed)
+
+
+@dataclass
+class ScriptedService(denoised_pb2_grpc.DenoiseServiceServicer):
+    """Answers each request with the next refusal of ``script``; None, and an empty script, stand for success.
+
+    Attributes:
+        hold: while it is cleared, nothing is answered.
+        stream_breaks: refusals that end a whole stream, each after its first frame.
+        most_unanswered: the largest number of stream items that were in at the same time.
+    """
+
+    script: deque[Refusal | None] = field(default_factory=deque)
+    stream_breaks: deque[Refusal] = field(default_factory=deque)
+    requests: list[pb.DenoiseRequest] = field(default_factory=list)
+    remaining_s: list[float] = field(default_factory=list)
+    peers: set[str] = field(default_factory=set)
+    item_timeouts_s: list[float] = field(default_factory=list)
+    hold: threading.Event = field(default_factory=threading.Event)
+    stream_ended: threading.Event = field(default_factory=threading.Event)
+    batch_of: int = 1
+    most_unanswered: int = 0
+    report_is_omitted: bool = False
+
+    def __post_init__(self) -> None:
+        self.hold.set()
+
+    def Denoise(  # noqa: N802 -- the generated name
+        self, request: pb.DenoiseRequest, context: grpc.ServicerContext
+    ) -> pb.DenoiseResponse:
+        self._note(request, context)
+        self.hold.wait()
+        refusal = self.script.popleft() if self.script else None
+        if refusal is not None:
+            context.abort_with_status(rpc_status.to_status(refusal.status()))
+        return self._response(request)
+
+    def DenoiseStream(  # noqa: N802 -- the generated name
+        self, request_iterator: Iterator[pb.DenoiseStreamRequest], context: grpc.ServicerContext
+    ) -> Iterator[pb.DenoiseStreamResponse]:
+        context.add_callback(self.stream_ended.set)
+        unanswered: list[pb.DenoiseStreamRequest] = []
+        for frame in request_iterator:
+            self._note(frame.request, context)
+            self.item_timeouts_s.append(frame.timeout.ToTimedelta().total_seconds())
+            if self.stream_breaks:
+                context.abort_with_status(rpc_status.to_status(self.stream_breaks.popleft().status()))
+            self.hold.wait()
+            unanswered.append(frame)
+            self.most_unanswered = max(self.most_unanswered, len(unanswered))
+            if len(unanswered) >= self.batch_of:
+                # newest first: a client must not rely on the order
+                yield from (self._item(item) for item in reversed(unanswered))
+                unanswered = []
+        yield from (self._item(item) for item in unanswered)
+
+    def ListModels(  # noqa: N802 -- the generated name
+        self, request: pb.ListModelsRequest, context: grpc.ServicerContext
+    ) -> pb.ListModelsResponse:
+        return pb.ListModelsResponse(
+            models=[
+                pb.Model(
+                    reference=pb.ModelReference(name="cdae", version=version, digest="ab" * 32),
+                    summary="For photographs.",
+                    channel_count=3,
+                    sigma_min=0,
+                    sigma_max=55,
+                    clips_input=True,
+                    gmac_per_megapixel=12.5,
+                    license="Apache-2.0",
+                    is_default=version == "2",
+                )
+                for version in ("1", "2")
+            ]
+        )
+
+    def _note(self, request: pb.DenoiseRequest, context: grpc.ServicerContext) -> None:
+        self.requests.append(request)
+        self.remaining_s.append(context.time_remaining())
+        self.peers.add(context.peer())
+
+    def _item(self, frame: pb.DenoiseStreamRequest) -> pb.DenoiseStreamResponse:
+        refusal = self.script.popleft() if self.script else None
+        result = (
+            pb.DenoiseResult(status=status_pb2.Status(), response=self._response(frame.request))
+            if refusal is None
+            else pb.DenoiseResult(status=refusal.status())
+        )
+        return pb.DenoiseStreamResponse(item_id=frame.item_id, result=result)
+
+    def _response(self, request: pb.DenoiseRequest) -> pb.DenoiseResponse:
+        image = pb.Image()
+        image.CopyFrom(request.image)
+        if image.WhichOneof("content") == "encoded":
+            image.encoded.data = CLEANED + image.encoded.data
+        response = pb.DenoiseResponse(
+            image=image,
+            timings=pb.Timings(compute=Duration(nanos=250_000_000), total=Duration(seconds=1, nanos=500_000_000)),
+            batching=pb.Batching(tile_count=4, shared_request_count=3, shared_client_count=2),
+            model=pb.ModelReference(name="cdae", version="2", digest="ab" * 32),
+        )
+        if not self.report_is_omitted:
+            response.report.CopyFrom(
+                pb.NoiseReport(noise_sigma=24.5, sigma_in_trained_range=True, clipped_sample_count=7)
+            )
+        return response
+
+
+@dataclass(frozen=True)
+class Server:
+    """Where the scripted service listens."""
+
+    service: ScriptedService
+    target: str
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    service = ScriptedService()
+    with ThreadPoolExecutor(max_workers=8) as threads:
+        grpc_server = grpc.server(threads)
+        denoised_pb2_grpc.add_DenoiseServiceServicer_to_server(service, grpc_server)
+        port = grpc_server.add_insecure_port("127.0.0.1:0")
+        grpc_server.start()
+        yield Server(service=service, target=f"127.0.0.1:{port}")
+        service.hold.set()
+        grpc_server.stop(grace=None).wait()
+
+
+@pytest.fixture
+def impatient() -> RetryPolicy:
+    """The usual number of tries with pauses that nobody notices."""
+    return RetryPolicy(first_pause_s=0.0, longest_pause_s=0.0)
+
+
+@pytest.fixture
+def silent_target() -> str:
+    """An address where nothing listens: the port was free a moment ago and is closed again."""
+    grpc_server = grpc.server(ThreadPoolExecutor(max_workers=1))
+    port = grpc_server.add_insecure_port("127.0.0.1:0")
+    grpc_server.stop(grace=None).wait()
+    return f"127.0.0.1:{port}"
+
+
+@pytest.fixture
+def refusal() -> type[Refusal]:
+    """How a test writes the failures that the server shall answer."""
+    return Refusal

@@ -1,0 +1,184 @@
+"""The command line against a real server: what it writes, what it says, and how it exits."""
+
+import errno
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from click.testing import CliRunner, Result
+
+from denoised.cli import main
+from denoised.v1 import denoised_pb2 as pb
+
+BAD = grpc.StatusCode.INVALID_ARGUMENT
+
+
+def run(*arguments: object, target: str = "", env: dict[str, str] | None = None) -> Result:
+    server = ["--server", target] if target else []
+    return CliRunner().invoke(main, [*map(str, arguments), *server], env=env)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Three images in two folders, and a text."""
+    folder = tmp_path / "photos"
+    (folder / "trip").mkdir(parents=True)
+    for name in ("a.png", "b.JPG", "trip/c.jpeg", "trip/notes.txt"):
+        (folder / name).write_bytes(name.encode())
+    return folder
+
+
+def files_below(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_file_is_cleaned_and_described(server: Any, photos: Path, tmp_path: Path) -> None:
+    result = run("clean", photos / "a.png", "-o", tmp_path / "new" / "clean.png", target=server.target)
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "new" / "clean.png").read_bytes() == b"cleaned:a.png"
+    assert "24.5" in result.stdout
+    assert "cdae 2" in result.stdout
+
+
+def test_the_ending_of_the_output_chooses_the_container(server: Any, photos: Path, tmp_path: Path) -> None:
+    result = run(
+        *("clean", photos / "a.png", "-o", tmp_path / "a.jpg", "--jpeg-quality", 80, "--strength", 0.5),
+        *("--model", "cdae"),
+        target=server.target,
+    )
+    assert result.exit_code == 0, result.output
+    assert server.service.requests[0].options == pb.DenoiseOptions(
+        model="cdae", strength=0.5, output_container=pb.CONTAINER_JPEG, jpeg_quality=80
+    )
+
+
+def test_a_folder_for_a_file_keeps_the_name(server: Any, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    assert run("clean", photos / "a.png", "-o", tmp_path / "out", target=server.target).exit_code == 0
+    assert files_below(tmp_path / "out") == {"a.png": b"cleaned:a.png"}
+
+
+def test_a_folder_is_mirrored_and_the_summary_adds_up(server: Any, photos: Path, tmp_path: Path) -> None:
+    result = run("clean", photos, "-o", tmp_path / "out", target=server.target)
+    assert result.exit_code == 0, result.output
+    assert result.stdout == "in 4 = done 3 + skipped 1 + failed 0\n"
+    assert files_below(tmp_path / "out") == {
+        "a.png": b"cleaned:a.png",
+        "b.JPG": b"cleaned:b.JPG",
+        str(Path("trip", "c.jpeg")): b"cleaned:trip/c.jpeg",
+    }
+
+
+def test_existing_outputs_are_skipped_when_asked(server: Any, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a.png").write_bytes(b"from before")
+    result = run("clean", photos, "-o", tmp_path / "out", "--skip-existing", target=server.target)
+    assert result.stdout == "in 4 = done 2 + skipped 2 + failed 0\n"
+    assert (tmp_path / "out" / "a.png").read_bytes() == b"from before"
+
+
+def test_one_bad_image_fails_alone_with_its_name(server: Any, photos: Path, tmp_path: Path, refusal: Any) -> None:
+    server.service.script = deque([refusal(BAD, "not an image", reason="IMAGE_UNDECODABLE")])
+    result = run("clean", photos, "-o", tmp_path / "out", target=server.target)
+    assert result.exit_code == 1
+    assert result.stdout == "in 4 = done 2 + skipped 1 + failed 1\n"
+    assert "a.png: not an image" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_refused_file_is_one_line_and_leaves_nothing(server: Any, photos: Path, tmp_path: Path, refusal: Any) -> None:
+    server.service.script = deque([refusal(BAD, "not an image", reason="IMAGE_UNDECODABLE")])
+    result = run("clean", photos / "a.png", "-o", tmp_path / "out" / "a.png", target=server.target)
+    assert (result.exit_code, result.stderr) == (1, "Error: not an image\n")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_interrupted_write_leaves_the_old_file_and_no_other(
+    server: Any, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a.png").write_bytes(b"from before")
+
+    def disk_is_full(self: Path, data: bytes) -> int:
+        with self.open("wb") as file:
+            file.write(data[:3])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", disk_is_full)
+    result = run("clean", photos, "-o", tmp_path / "out", target=server.target)
+    assert result.exit_code == 1
+    assert result.stdout == "in 4 = done 0 + skipped 1 + failed 3\n"
+    assert "a.png can't be written: No space left on device" in result.stderr
+    assert files_below(tmp_path / "out") == {"a.png": b"from before"}
+
+
+@pytest.mark.parametrize("place", ["photos", "photos/trip", "photos/new/deep", "link/new"])
+def test_a_folder_is_never_written_into_itself(server: Any, photos: Path, tmp_path: Path, place: str) -> None:
+    (tmp_path / "link").symlink_to(photos, target_is_directory=True)
+    before = files_below(photos)
+    result = run("clean", photos, "-o", tmp_path / place, target=server.target)
+    assert result.exit_code == 2
+    assert "the input" in result.stderr
+    assert files_below(photos) == before
+
+
+@pytest.mark.parametrize(
+    ("output", "words"),
+    [("photos/a.png", "input itself"), ("photos", "input itself"), ("out.webp", "'.webp'"), ("out", "'nothing'")],
+)
+def test_wrong_outputs_of_a_file_are_usage_errors(
+    server: Any, photos: Path, tmp_path: Path, output: str, words: str
+) -> None:
+    result = run("clean", photos / "a.png", "-o", tmp_path / output, target=server.target)
+    assert result.exit_code == 2
+    assert words in result.stderr
+    assert (photos / "a.png").read_bytes() == b"a.png"
+
+
+def test_a_file_is_no_output_for_a_folder(server: Any, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").write_bytes(b"a file")
+    result = run("clean", photos, "-o", tmp_path / "out", target=server.target)
+    assert result.exit_code == 2
+    assert "name a folder" in result.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--strength", "1.5"], ["--jpeg-quality", "0"], ["--timeout", "0"]])
+def test_options_out_of_range_are_usage_errors(photos: Path, tmp_path: Path, arguments: list[str]) -> None:
+    result = run("clean", photos / "a.png", "-o", tmp_path / "x.png", *arguments)
+    assert result.exit_code == 2
+    assert "range" in result.stderr
+
+
+def test_no_server_is_exit_code_three_for_all_commands(silent_target: str, photos: Path, tmp_path: Path) -> None:
+    for arguments in (
+        ("clean", photos / "a.png", "-o", tmp_path / "x.png"),
+        ("clean", photos, "-o", tmp_path / "out"),
+        ("models",),
+    ):
+        result = run(*arguments, env={"DENOISED_SERVER": silent_target})
+        assert result.exit_code == 3, result.output
+        assert silent_target in result.stderr
+        assert "Traceback" not in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_without_a_server_still_adds_up(silent_target: str, photos: Path, tmp_path: Path) -> None:
+    result = run("clean", photos, "-o", tmp_path / "out", target=silent_target)
+    assert result.stdout == "in 4 = done 0 + skipped 1 + failed 3\n"
+
+
+def test_models_are_a_table_with_the_default_marked(server: Any) -> None:
+    result = run("models", target=server.target)
+    assert result.exit_code == 0
+    header, older, newer = result.stdout.splitlines()
+    assert header.split() == ["NAME", "VERSION", "CHANNELS", "SIGMA", "GMAC/MP", "LICENCE", "SUMMARY"]
+    assert older.split() == ["cdae", "1", "3", "0-55", "12.5", "Apache-2.0", "For", "photographs."]
+    assert newer.startswith("*  cdae")
+
+
+def test_help_teaches_by_example() -> None:
+    result = run("clean", "--help")
+    assert "denoised clean photos/ -o cleaned/" in result.stdout
+    assert "Exit codes:" in result.stdout

@@ -1,0 +1,400 @@
+"""Both clients against a real server: every test runs on ``Client`` and on ``AsyncClient``."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import grpc
+import numpy as np
+import pytest
+
+from denoised import (
+    AsyncClient,
+    CleanResult,
+    Client,
+    DeadlineExceededError,
+    FileUnreadableError,
+    InvalidImageError,
+    InvalidOptionError,
+    Model,
+    OverloadedError,
+    RetryPolicy,
+    ServerUnavailableError,
+    UnsupportedImageError,
+)
+from denoised._calls import channel_options
+from denoised._window import Outcome
+from denoised.v1 import denoised_pb2 as pb
+
+BUSY = grpc.StatusCode.RESOURCE_EXHAUSTED
+DOWN = grpc.StatusCode.UNAVAILABLE
+BAD = grpc.StatusCode.INVALID_ARGUMENT
+
+
+class Caller(Protocol):
+    """What the tests need of a client, blocking or not."""
+
+    def clean(self, image: Any, **options: Any) -> CleanResult[Any]: ...
+    def clean_many(self, images: Iterable[Any], **options: Any) -> list[Outcome]: ...
+    def first_of_many(self, images: Iterable[Any], **options: Any) -> Outcome: ...
+    def models(self) -> tuple[Model, ...]: ...
+
+
+class Blocking:
+    def __init__(self, target: str, retry: RetryPolicy) -> None:
+        self.client = Client(target, retry=retry)
+
+    def clean(self, image: Any, **options: Any) -> CleanResult[Any]:
+        return self.client.clean(image, **options)
+
+    def clean_many(self, images: Iterable[Any], **options: Any) -> list[Outcome]:
+        return list(self.client.clean_many(images, **options))
+
+    def first_of_many(self, images: Iterable[Any], **options: Any) -> Outcome:
+        outcomes = self.client.clean_many(images, **options)
+        return next(outcomes)
+
+    def models(self) -> tuple[Model, ...]:
+        return self.client.models()
+
+    def close(self) -> None:
+        self.client.close()
+
+
+class OnALoop:
+    def __init__(self, target: str, retry: RetryPolicy) -> None:
+        self.runner = asyncio.Runner()
+        self.client = self.runner.run(self._connect(target, retry))
+
+    @staticmethod
+    async def _connect(target: str, retry: RetryPolicy) -> AsyncClient:
+        return AsyncClient(target, retry=retry)
+
+    def clean(self, image: Any, **options: Any) -> CleanResult[Any]:
+        return self.runner.run(self.client.clean(image, **options))
+
+    def clean_many(self, images: Iterable[Any], **options: Any) -> list[Outcome]:
+        async def collect() -> list[Outcome]:
+            return [outcome async for outcome in self.client.clean_many(images, **options)]
+
+        return self.runner.run(collect())
+
+    def first_of_many(self, images: Iterable[Any], **options: Any) -> Outcome:
+        async def take_one() -> Outcome:
+            outcomes = self.client.clean_many(images, **options)
+            first = await anext(outcomes)
+            await outcomes.aclose()  # type: ignore[attr-defined]  # an async generator, promised as an iterator
+            return first
+
+        return self.runner.run(take_one())
+
+    def models(self) -> tuple[Model, ...]:
+        return self.runner.run(self.client.models())
+
+    def close(self) -> None:
+        self.runner.run(self.client.close())
+        self.runner.close()
+
+
+Connect = Callable[..., Caller]
+
+
+@pytest.fixture(params=[Blocking, OnALoop])
+def connect(request: pytest.FixtureRequest, impatient: RetryPolicy) -> Iterator[Connect]:
+    opened: list[Blocking | OnALoop] = []
+
+    def make(target: str, retry: RetryPolicy = impatient) -> Caller:
+        opened.append(request.param(target, retry))
+        return opened[-1]
+
+    yield make
+    for caller in opened:
+        caller.close()
+
+
+@pytest.fixture
+def caller(connect: Connect, server: Any) -> Caller:
+    return connect(server.target)
+
+
+def ramp(shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    return np.arange(np.prod(shape)).reshape(shape).astype(dtype)
+
+
+# --- one image ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+@pytest.mark.parametrize("shape", [(5, 7), (5, 7, 1), (5, 7, 2), (5, 7, 3), (5, 7, 4)])
+def test_an_array_comes_back_with_its_shape_type_and_values(caller: Caller, shape: tuple[int, ...], dtype: str) -> None:
+    array = ramp(shape, dtype)
+    image = caller.clean(array).image
+    assert image.dtype == array.dtype
+    np.testing.assert_array_equal(image, array)
+    image[:] = 0  # the caller's own memory, not a read-only view of a message
+
+
+def test_strides_and_byte_order_do_not_reach_the_server(caller: Caller, server: Any) -> None:
+    array = ramp((6, 8, 3), ">u2")[::2, ::-1]
+    image = caller.clean(array).image
+    np.testing.assert_array_equal(image, array)
+    assert image.dtype == array.dtype
+    raw = server.service.requests[0].image.raw
+    assert (raw.height_px, raw.width_px, raw.channel_count) == (3, 8, 3)
+    assert raw.data == array.astype("<u2").tobytes()
+
+
+def test_bytes_and_paths_give_the_bytes_of_a_file(caller: Caller, tmp_path: Path) -> None:
+    path = tmp_path / "noisy.png"
+    path.write_bytes(b"a file")
+    for image in (b"a file", path, str(path)):
+        assert caller.clean(image).image == b"cleaned:a file"
+
+
+def test_options_travel_and_omitted_ones_stay_unset(caller: Caller, server: Any) -> None:
+    caller.clean(b"x")
+    caller.clean(
+        b"x", model="cdae", model_version="2", strength=0.0, output_container="jpeg", jpeg_quality=80, timeout_s=5
+    )
+    caller.clean(ramp((2, 2), "uint16"), black_level=64, white_level=4095)
+    plain, full, levels = server.service.requests
+    assert plain.options == pb.DenoiseOptions()
+    assert not plain.options.HasField("strength")
+    assert full.options == pb.DenoiseOptions(
+        model="cdae", model_version="2", strength=0.0, output_container=pb.CONTAINER_JPEG, jpeg_quality=80
+    )
+    assert full.options.HasField("strength")
+    assert (levels.image.raw.black_level, levels.image.raw.white_level) == (64, 4095)
+
+
+def test_a_result_says_what_the_server_said(caller: Caller) -> None:
+    result = caller.clean(b"x")
+    assert (result.noise_sigma, result.sigma_in_trained_range, result.clipped_sample_count) == (24.5, True, 7)
+    assert (result.timings.compute_s, result.timings.total_s, result.timings.queue_s) == (0.25, 1.5, 0.0)
+    assert (result.tile_count, result.shared_request_count, result.shared_client_count) == (4, 3, 2)
+    assert (result.model.name, result.model.version, result.model.digest) == ("cdae", "2", "ab" * 32)
+
+
+def test_an_omitted_report_is_none_not_zero(caller: Caller, server: Any) -> None:
+    server.service.report_is_omitted = True
+    result = caller.clean(b"x", strength=0)
+    assert (result.noise_sigma, result.sigma_in_trained_range, result.clipped_sample_count) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("image", "options", "kind", "words"),
+    [
+        (np.zeros((2, 2)), {}, UnsupportedImageError, "float64.*numpy.float32"),
+        (np.zeros((3, 8, 8), "uint8"), {}, UnsupportedImageError, r"\(3, 8, 8\).*moveaxis"),
+        (np.zeros(4, "uint8"), {}, UnsupportedImageError, r"\(4,\)"),
+        (np.zeros((0, 4), "uint8"), {}, InvalidImageError, r"\(0, 4\)"),
+        (12, {}, UnsupportedImageError, "int"),
+        (Path("no") / "such.png", {}, FileUnreadableError, "such.png.*No such file"),
+        (np.zeros((2, 2), "uint8"), {"output_container": "png"}, InvalidOptionError, "answered with an array"),
+        (b"x", {"output_container": "webp"}, InvalidOptionError, "webp.*png, jpeg"),
+        (b"x", {"white_level": 4095}, InvalidOptionError, "white_level"),
+        (b"x", {"jpeg_quality": 10**12}, InvalidOptionError, "can't be sent"),
+        (b"x", {"timeout_s": 0}, InvalidOptionError, "timeout_s is 0"),
+        (b"x", {"timeout_s": float("nan")}, InvalidOptionError, "timeout_s is nan"),
+    ],
+)
+def test_what_can_never_succeed_is_refused_unsent(
+    caller: Caller, server: Any, image: Any, options: dict[str, Any], kind: type[Exception], words: str
+) -> None:
+    with pytest.raises(kind, match=words):
+        caller.clean(image, **options)
+    assert server.service.requests == []
+
+
+def test_an_answer_of_another_size_is_an_internal_error(caller: Caller, server: Any) -> None:
+    server.service._response = lambda request: pb.DenoiseResponse()
+    with pytest.raises(Exception, match="something else") as caught:
+        caller.clean(ramp((2, 2), "uint8"))
+    assert caught.value.reason == "ANSWER_MALFORMED"
+
+
+def test_models_are_listed_in_the_servers_order(caller: Caller) -> None:
+    models = caller.models()
+    assert [(model.name, model.version, model.is_default) for model in models] == [
+        ("cdae", "1", False),
+        ("cdae", "2", True),
+    ]
+    assert (models[0].sigma_max, models[0].gmac_per_megapixel, models[0].license) == (55, 12.5, "Apache-2.0")
+
+
+# --- deadlines and retries ---------------------------------------------------------------------------------------
+
+
+def test_every_try_has_a_deadline(caller: Caller, server: Any, refusal: Any) -> None:
+    server.service.script = deque([refusal(DOWN), refusal(DOWN)])
+    caller.clean(b"x", timeout_s=20)
+    assert len(server.service.remaining_s) == 3
+    assert all(0 < remaining_s < 20.5 for remaining_s in server.service.remaining_s)
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "retry_after_s", "tries"),
+    [
+        (DOWN, "", None, 4),
+        (DOWN, "DRAINING", 0.0, 4),
+        (BUSY, "QUEUE_FULL", 0.0, 4),
+        (BUSY, "QUEUE_FULL", None, 1),
+        (BUSY, "", None, 1),
+        (BAD, "OPTION_INVALID", None, 1),
+        (grpc.StatusCode.INTERNAL, "MODEL_FAILED", None, 1),
+        (grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED", None, 1),
+    ],
+)
+def test_only_what_may_pass_is_tried_again(
+    caller: Caller, server: Any, refusal: Any, code: Any, reason: str, retry_after_s: float | None, tries: int
+) -> None:
+    server.service.script = deque([refusal(code, reason=reason, retry_after_s=retry_after_s)] * 9)
+    with pytest.raises(Exception, match="refused by the test"):
+        caller.clean(b"x")
+    assert len(server.service.requests) == tries
+
+
+def test_a_pause_that_does_not_fit_the_deadline_is_not_begun(caller: Caller, server: Any, refusal: Any) -> None:
+    server.service.script = deque([refusal(BUSY, reason="QUEUE_FULL", retry_after_s=3600.0)])
+    with pytest.raises(OverloadedError) as caught:
+        caller.clean(b"x", timeout_s=60)
+    assert caught.value.retry_after_s == 3600.0
+    assert len(server.service.requests) == 1
+
+
+def test_a_server_that_never_answers_is_left_at_the_deadline(caller: Caller, server: Any) -> None:
+    server.service.hold.clear()
+    with pytest.raises(DeadlineExceededError):
+        caller.clean(b"x", timeout_s=0.2)
+
+
+def test_an_address_without_a_server_is_named(connect: Connect, silent_target: str) -> None:
+    with pytest.raises(ServerUnavailableError, match=silent_target) as caught:
+        connect(silent_target).clean(b"x")
+    assert caught.value.target == silent_target
+
+
+def test_each_client_has_its_own_connection(connect: Connect, server: Any) -> None:
+    for _ in range(3):
+        connect(server.target).clean(b"x")
+    assert len(server.service.peers) == 3
+
+
+def test_only_names_that_stand_for_many_addresses_get_round_robin() -> None:
+    assert "round_robin" in dict(channel_options("dns:///denoised:50051"))["grpc.service_config"]
+    assert "grpc.service_config" not in dict(channel_options("localhost:50051"))
+
+
+# --- many images -------------------------------------------------------------------------------------------------
+
+
+def test_many_images_each_come_back_once_under_their_index(caller: Caller, server: Any) -> None:
+    server.service.batch_of = 3
+    outcomes = caller.clean_many((bytes([number]) for number in range(51)), concurrency=6)
+    assert {index: outcome.image for index, outcome in outcomes} == {  # type: ignore[union-attr]
+        number: b"cleaned:" + bytes([number]) for number in range(51)
+    }
+    assert len(outcomes) == 51
+
+
+def test_no_more_images_are_under_way_than_asked_for(caller: Caller, server: Any) -> None:
+    taken: list[int] = []
+
+    def images() -> Iterator[bytes]:
+        for number in range(20):
+            taken.append(number)
+            yield b"x"
+
+    server.service.batch_of = 4
+    index, _ = caller.first_of_many(images(), concurrency=4)
+    assert index in range(4)
+    assert len(taken) <= 5  # four under way, and one for the place that the answer made
+    assert server.service.most_unanswered == 4
+
+
+def test_a_bad_image_does_not_harm_the_others(caller: Caller, server: Any, refusal: Any) -> None:
+    server.service.script = deque([None, refusal(BAD, reason="IMAGE_UNDECODABLE"), None])
+    outcomes = dict(caller.clean_many([b"0", b"1", np.zeros((1, 1)), b"3"], concurrency=1))
+    assert outcomes[0].image == b"cleaned:0"  # type: ignore[union-attr]
+    assert isinstance(outcomes[1], InvalidImageError)
+    assert isinstance(outcomes[2], UnsupportedImageError)
+    assert outcomes[3].image == b"cleaned:3"  # type: ignore[union-attr]
+
+
+def test_an_overloaded_server_gets_the_item_again(caller: Caller, server: Any, refusal: Any) -> None:
+    busy = refusal(BUSY, reason="QUEUE_FULL", retry_after_s=0.0)
+    server.service.script = deque([busy, busy, busy, None, busy, busy, busy, busy])
+    outcomes = dict(caller.clean_many([b"0", b"1"], concurrency=1))
+    assert outcomes[0].image == b"cleaned:0"  # type: ignore[union-attr]
+    assert isinstance(outcomes[1], OverloadedError)
+    assert len(server.service.requests) == 8
+
+
+def test_items_of_a_broken_stream_go_over_a_new_one(caller: Caller, server: Any, refusal: Any) -> None:
+    server.service.stream_breaks = deque([refusal(DOWN, reason="DRAINING")] * 2)
+    outcomes = dict(caller.clean_many([b"0", b"1", b"2"], concurrency=3))
+    assert {index: outcome.image for index, outcome in outcomes.items()} == {  # type: ignore[union-attr]
+        0: b"cleaned:0",
+        1: b"cleaned:1",
+        2: b"cleaned:2",
+    }
+
+
+def test_every_item_and_every_stream_has_a_deadline(caller: Caller, server: Any) -> None:
+    caller.clean_many([b"x"] * 3, timeout_s=7)
+    assert all(0 < timeout_s <= 7 for timeout_s in server.service.item_timeouts_s)
+    assert all(7 < remaining_s < 70 for remaining_s in server.service.remaining_s)
+
+
+def test_an_unanswered_item_fails_alone_at_its_deadline(
+    caller: Caller, server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("denoised._window._GRACE_S", 0.0)
+    server.service.batch_of = 2  # a lone item is answered when the client ends the stream, which is too late
+    outcomes = dict(caller.clean_many([b"0"], timeout_s=0.2))
+    assert isinstance(outcomes[0], DeadlineExceededError)
+
+
+def test_leaving_early_cancels_the_stream(caller: Caller, server: Any) -> None:
+    caller.first_of_many((b"x" for _ in range(1000)), concurrency=2)
+    assert server.service.stream_ended.wait(timeout=30)
+
+
+def test_the_callers_own_error_comes_through(caller: Caller, server: Any) -> None:
+    def images() -> Iterator[bytes]:
+        yield b"x"
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        caller.clean_many(images(), concurrency=2)
+
+
+def test_no_server_is_an_outcome_for_every_image(connect: Connect, silent_target: str) -> None:
+    outcomes = dict(connect(silent_target).clean_many([b"0", b"1"]))
+    assert [type(outcomes[index]) for index in (0, 1)] == [ServerUnavailableError] * 2
+
+
+@pytest.mark.parametrize("option", [{"concurrency": 0}, {"timeout_s": -1.0}])
+def test_impossible_settings_are_refused_before_the_first_image(caller: Caller, option: dict[str, Any]) -> None:
+    with pytest.raises(InvalidOptionError, match=next(iter(option))):
+        caller.clean_many([b"x"], **option)
+
+
+async def test_images_may_come_from_an_async_generator(server: Any) -> None:
+    async def images() -> AsyncIterator[bytes]:
+        for number in range(10):
+            await asyncio.sleep(0)
+            yield bytes([number])
+
+    async with AsyncClient(server.target) as client:
+        indices = [index async for index, _ in client.clean_many(images(), concurrency=3)]
+    assert sorted(indices) == list(range(10))
+
+
+def test_a_closed_client_is_closed(server: Any) -> None:
+    with Client(server.target) as client:
+        client.clean(b"x")
+    with pytest.raises(ValueError, match="closed"):
+        client.clean(b"x")

@@ -1,0 +1,201 @@
+"""PSNR and SSIM: known answers, the reference implementation, and what must hold for any two pictures."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
+
+from denoised.noise import benchmark_noisy
+from denoised.quality import psnr_db, ssim
+
+# Background load must not decide whether a test passes.
+unhurried = settings(deadline=None, max_examples=40)
+
+Picture = NDArray[np.uint8]
+
+shapes = st.tuples(st.integers(11, 20), st.integers(11, 20)) | st.tuples(
+    st.integers(11, 20), st.integers(11, 20), st.sampled_from([1, 3])
+)
+
+
+@st.composite
+def picture_pairs(draw: st.DrawFn) -> tuple[Picture, Picture]:
+    shape = draw(shapes)
+    one, other = (draw(arrays(np.uint8, shape, elements=st.integers(0, 255))) for _ in range(2))
+    return one, other
+
+
+def noise_picture(seed: int, shape: tuple[int, ...]) -> Picture:
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+# PSNR
+
+
+@pytest.mark.parametrize(
+    ("difference", "expected_db"),
+    [(1, 20 * math.log10(255)), (5, 20 * math.log10(51)), (255, 0.0)],
+    ids=["one level", "a fiftieth", "white for black"],
+)
+def test_psnr_of_a_constant_error_is_known(difference: int, expected_db: float) -> None:
+    black = np.zeros((4, 5, 3), dtype=np.uint8)
+    assert psnr_db(black + np.uint8(difference), black) == pytest.approx(expected_db, abs=1e-12)
+
+
+def test_psnr_averages_the_squares_over_all_pixels_and_channels() -> None:
+    reference = np.full((2, 2, 3), 100, dtype=np.uint8)
+    image = reference.copy()
+    image[0, 0, 0] += 6
+    image[1, 1, 2] -= 12
+    assert psnr_db(image, reference) == pytest.approx(10 * math.log10(255**2 / ((36 + 144) / 12)), abs=1e-12)
+
+
+def test_psnr_does_not_wrap_around_in_eight_bits() -> None:
+    one, two = np.full((3, 3), 1, dtype=np.uint8), np.full((3, 3), 2, dtype=np.uint8)
+    assert psnr_db(one, two) == psnr_db(two, one) == pytest.approx(20 * math.log10(255), abs=1e-12)
+
+
+def test_psnr_of_equal_pictures_is_infinite() -> None:
+    picture = noise_picture(0, (5, 7, 3))
+    assert psnr_db(picture, picture.copy()) == math.inf
+
+
+def test_psnr_is_the_same_for_every_depth_of_one_picture() -> None:
+    clean, noisy = noise_picture(1, (16, 16)), noise_picture(2, (16, 16))
+    expected_db = psnr_db(noisy, clean)
+    as_u16 = [picture.astype(np.uint16) * 257 for picture in (noisy, clean)]
+    as_float = [picture / 255 for picture in (noisy, clean)]
+    assert psnr_db(*as_u16, value_range=65535) == pytest.approx(expected_db, abs=1e-9)
+    assert psnr_db(*as_float, value_range=1.0) == pytest.approx(expected_db, abs=1e-9)
+
+
+@pytest.mark.parametrize("sigma", [5.0, 15.0, 25.0])
+def test_psnr_of_unclipped_noise_follows_from_its_level(sigma: float) -> None:
+    grey = np.full((256, 256, 3), 128, dtype=np.uint8)
+    # Rounding adds a twelfth of a squared level; five standard errors of a variance from 196,608 values.
+    expected_db = 10 * math.log10(255**2 / (sigma**2 + 1 / 12))
+    tolerance_db = 10 / math.log(10) * 5 * math.sqrt(2 / grey.size)
+    assert psnr_db(benchmark_noisy(grey, sigma=sigma, index=0), grey) == pytest.approx(expected_db, abs=tolerance_db)
+
+
+@unhurried
+@given(picture_pairs())
+def test_psnr_is_symmetric_and_never_negative_for_eight_bits(pair: tuple[Picture, Picture]) -> None:
+    one, other = pair
+    assert psnr_db(one, other) == psnr_db(other, one)
+    assert psnr_db(one, other) >= 0
+
+
+@unhurried
+@given(picture_pairs())
+def test_psnr_agrees_with_scikit_image(pair: tuple[Picture, Picture]) -> None:
+    metrics = pytest.importorskip("skimage.metrics")
+    one, other = pair
+    if np.array_equal(one, other):
+        assert psnr_db(one, other) == math.inf
+    else:
+        expected_db = metrics.peak_signal_noise_ratio(other, one, data_range=255)
+        assert psnr_db(one, other) == pytest.approx(expected_db, abs=1e-9)
+
+
+# SSIM
+
+
+def test_ssim_of_two_constant_pictures_is_the_luminance_term() -> None:
+    dark, light = np.full((16, 16), 50, dtype=np.uint8), np.full((16, 16), 200, dtype=np.uint8)
+    stabiliser = (0.01 * 255) ** 2
+    expected = (2 * 50 * 200 + stabiliser) / (50**2 + 200**2 + stabiliser)
+    assert ssim(dark, light) == pytest.approx(expected, abs=1e-9)
+
+
+def test_ssim_of_a_picture_of_one_window_weighs_by_a_gaussian() -> None:
+    one, other = noise_picture(3, (11, 11)), noise_picture(4, (11, 11))
+    row = np.exp(-(np.arange(-5.0, 6.0) ** 2) / (2 * 1.5**2))
+    weights = np.outer(row, row) / row.sum() ** 2
+    x, y = one.astype(np.float64), other.astype(np.float64)
+    mean_x, mean_y = np.sum(weights * x), np.sum(weights * y)
+    covariance = np.cov(x.ravel(), y.ravel(), aweights=weights.ravel(), ddof=0)
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
+    structure = (2 * covariance[0, 1] + c2) / (covariance[0, 0] + covariance[1, 1] + c2)
+    assert ssim(one, other) == pytest.approx(luminance * structure, abs=1e-9)
+
+
+@pytest.mark.parametrize("shape", [(11, 11), (12, 40), (33, 21, 1), (17, 19, 3)], ids=str)
+def test_ssim_of_equal_pictures_is_one(shape: tuple[int, ...]) -> None:
+    picture = noise_picture(5, shape)
+    assert ssim(picture, picture.copy()) == pytest.approx(1.0, abs=1e-12)
+
+
+def test_ssim_of_a_negative_is_negative() -> None:
+    picture = noise_picture(6, (64, 64))
+    assert ssim(255 - picture, picture) < -0.9
+
+
+def test_ssim_is_the_mean_over_channels() -> None:
+    one, other = noise_picture(7, (24, 30, 3)), noise_picture(8, (24, 30, 3))
+    channels = [ssim(one[..., channel], other[..., channel]) for channel in range(3)]
+    assert ssim(one, other) == pytest.approx(np.mean(channels), abs=1e-12)
+
+
+@unhurried
+@given(picture_pairs())
+def test_ssim_is_symmetric_and_bounded(pair: tuple[Picture, Picture]) -> None:
+    one, other = pair
+    assert ssim(one, other) == pytest.approx(ssim(other, one), abs=1e-12)
+    assert -1 - 1e-9 <= ssim(one, other) <= 1 + 1e-9
+
+
+@unhurried
+@given(picture_pairs())
+def test_ssim_does_not_depend_on_orientation_or_depth(pair: tuple[Picture, Picture]) -> None:
+    one, other = pair
+    expected = ssim(one, other)
+    assert ssim(one[::-1], other[::-1]) == pytest.approx(expected, abs=1e-9)
+    assert ssim(np.rot90(one), np.rot90(other)) == pytest.approx(expected, abs=1e-9)
+    assert ssim(one / 255, other / 255, value_range=1.0) == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("name", ["camera", "coffee", "rocket"])
+@pytest.mark.parametrize("sigma", [15.0, 50.0])
+def test_ssim_agrees_with_scikit_image_on_photographs(name: str, sigma: float) -> None:
+    # scikit-image's window with these options has radius int(3.5 * 1.5 + 0.5) = 5, so 11 x 11, and its mean leaves
+    # out a border of 5 pixels and then averages channels: the very positions and order of this definition.
+    data = pytest.importorskip("skimage.data")
+    metrics = pytest.importorskip("skimage.metrics")
+    clean = getattr(data, name)()[100:260, 150:350]
+    noisy = benchmark_noisy(clean, sigma=sigma, index=0)
+    expected = metrics.structural_similarity(
+        noisy,
+        clean,
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+        data_range=255,
+        channel_axis=2 if clean.ndim == 3 else None,
+    )
+    assert 0.05 < expected < 0.95
+    assert ssim(noisy, clean) == pytest.approx(expected, abs=1e-9)
+
+
+# Refusals
+
+
+@pytest.mark.parametrize("metric", [psnr_db, ssim], ids=["psnr", "ssim"])
+@pytest.mark.parametrize("shape", [(16, 17), (17, 16), (16, 16, 1), (16, 16, 3), (1, 1)], ids=str)
+def test_pictures_of_other_shape_are_refused_and_named(metric: Callable[..., float], shape: tuple[int, ...]) -> None:
+    # Broadcasting would otherwise compare each channel, or each row, with the same values.
+    with pytest.raises(ValueError, match=r"shapes differ: image \(.*\), reference \(16, 16\)"):
+        metric(np.zeros(shape, dtype=np.uint8), np.zeros((16, 16), dtype=np.uint8))
+
+
+@pytest.mark.parametrize(("height_px", "width_px"), [(10, 64), (64, 10), (1, 1)])
+def test_ssim_refuses_pictures_smaller_than_its_window(height_px: int, width_px: int) -> None:
+    picture = np.zeros((height_px, width_px, 3), dtype=np.uint8)
+    with pytest.raises(ValueError, match=f"{width_px} x {height_px}.*at least 11"):
+        ssim(picture, picture)

@@ -1,0 +1,212 @@
+"""The convolutional denoising autoencoder: sizes, the fresh network, its cost, and that all of it learns."""
+
+from collections.abc import Iterator
+
+import pytest
+
+pytest.importorskip("torch")
+
+import torch
+from torch import nn
+
+from training.config import LossConfig, NetworkConfig
+from training.losses import total_loss
+from training.networks import ConvDenoisingAutoencoder, build_network
+from training.networks.conv_dae import macs_per_pixel
+
+pytestmark = pytest.mark.training
+
+TWO_LEVELS = NetworkConfig(
+    widths=(16, 32), encoder_blocks=(1,), middle_blocks=1, decoder_blocks=(1,), estimator_width=16
+)
+FOUR_LEVELS = NetworkConfig(
+    widths=(16, 16, 16, 16),
+    encoder_blocks=(0, 1, 0),
+    middle_blocks=0,
+    decoder_blocks=(0, 0, 1),
+    estimator_width=16,
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Threads that wait for one another are slow on a busy machine, and these networks are tiny."""
+    thread_count = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(thread_count)
+
+
+def awake(config: NetworkConfig, seed: int = 0) -> ConvDenoisingAutoencoder:
+    """A network whose zero-initialised layers carry weights, as after some training."""
+    torch.manual_seed(seed)
+    network = build_network(config)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if not parameter.any():
+                parameter.normal_(std=0.05)
+    return network
+
+
+def picture(height_px: int, width_px: int, *, channels: int = 3, count: int = 1) -> torch.Tensor:
+    return torch.rand(count, channels, height_px, width_px, generator=torch.Generator().manual_seed(1))
+
+
+# Sizes
+
+
+@pytest.mark.parametrize(
+    ("config", "multiple_px"), [(TWO_LEVELS, 8), (FOUR_LEVELS, 16)], ids=["estimator decides", "levels decide"]
+)
+def test_the_size_multiple_is_the_coarser_of_levels_and_estimator(config: NetworkConfig, multiple_px: int) -> None:
+    assert build_network(config).size_multiple_px == multiple_px
+
+
+@pytest.mark.parametrize("config", [TWO_LEVELS, FOUR_LEVELS], ids=["two levels", "four levels"])
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (1, 5), (7, 1), (3, 4)])
+def test_any_multiple_of_the_stated_size_keeps_its_size(config: NetworkConfig, rows: int, columns: int) -> None:
+    network = awake(config)
+    height_px, width_px = rows * network.size_multiple_px, columns * network.size_multiple_px
+    with torch.no_grad():
+        denoised = network(picture(height_px, width_px, count=2))
+    assert denoised.image.shape == (2, 3, height_px, width_px)
+    assert denoised.sigma_map.shape == (2, 1, height_px // 8, width_px // 8)
+    assert network.sigma_map_scale_px == 8
+
+
+def test_one_channel_in_gives_one_channel_out() -> None:
+    network = awake(TWO_LEVELS.model_copy(update={"channels": 1}))
+    with torch.no_grad():
+        denoised = network(picture(16, 24, channels=1))
+    assert denoised.image.shape == (1, 1, 16, 24)
+    assert denoised.sigma_map.shape == (1, 1, 2, 3)
+
+
+def test_images_of_a_batch_do_not_see_each_other() -> None:
+    network = awake(TWO_LEVELS).double()
+    batch = picture(32, 32, count=3).double()
+    with torch.no_grad():
+        together = network(batch)
+        alone = network(batch[1:2])
+    torch.testing.assert_close(together.image[1:2], alone.image)
+    torch.testing.assert_close(together.sigma_map[1:2], alone.sigma_map)
+
+
+def test_no_operation_is_global() -> None:
+    # What is far away must not change a pixel, or tiles would differ from the whole image.
+    network = awake(TWO_LEVELS)
+    image = picture(32, 256)
+    changed = image.clone()
+    changed[..., 200:] = 0
+    with torch.no_grad():
+        torch.testing.assert_close(network(image).image[..., :100], network(changed).image[..., :100], rtol=0, atol=0)
+
+
+def test_a_shift_by_the_size_multiple_shifts_the_answer() -> None:
+    network = awake(FOUR_LEVELS).double()
+    image = picture(256, 32).double()
+    shift_px = network.size_multiple_px
+    # The padding beyond the border is not part of the picture; no pixel sees further than 63 pixels.
+    inner = slice(64, -64)
+    with torch.no_grad():
+        whole = network(image).image[:, :, shift_px:]
+        shifted = network(image[:, :, shift_px:]).image
+    torch.testing.assert_close(shifted[:, :, inner], whole[:, :, inner])
+    assert not torch.equal(shifted, whole)
+
+
+@pytest.mark.parametrize("level", [0, 1, 2])
+def test_what_each_encoder_sees_reaches_the_decoder_past_the_levels_below(level: int) -> None:
+    network = awake(FOUR_LEVELS.model_copy(update={"encoder_blocks": (1, 1, 1)}))
+    image = picture(32, 32)
+    from_below, encoder = network.up[level], network.encoder[level]
+    with torch.no_grad():
+        from_below.get_parameter("weight").zero_()
+        before = network(image).image
+        encoder.get_parameter("0.second.bias").add_(1.0)
+        assert not torch.equal(network(image).image, before)
+
+
+# The fresh network
+
+
+@pytest.mark.parametrize("config", [TWO_LEVELS, FOUR_LEVELS], ids=["two levels", "four levels"])
+def test_a_fresh_network_returns_the_image_unchanged(config: NetworkConfig) -> None:
+    torch.manual_seed(2)
+    image = picture(32, 48)
+    with torch.no_grad():
+        assert torch.equal(build_network(config)(image).image, image)
+
+
+def test_the_seed_alone_decides_the_initial_weights() -> None:
+    def weights(seed: int) -> dict[str, torch.Tensor]:
+        torch.manual_seed(seed)
+        return build_network(TWO_LEVELS).state_dict()
+
+    once, again, other = weights(3), weights(3), weights(4)
+    assert all(torch.equal(once[name], again[name]) for name in once)
+    assert any(not torch.equal(once[name], other[name]) for name in once)
+
+
+# Cost
+
+
+def test_macs_per_pixel_is_the_count_by_hand() -> None:
+    estimator = 16 * 3 * 4 * 4 / 4 + 16 * 16 * 9 / 16 + (3 * 16 * 16 * 9 + 16) / 64
+    condition = 16 / 64
+    head = 16 * 3 * 36 / 4
+    top_blocks = 2 * (2 * 16 * 16 * 9) / 4  # one block in the encoder, one in the decoder
+    down = 32 * 16 * 4 / 16
+    middle = 2 * 32 * 32 * 9 / 16
+    up = 16 * 32 / 16  # 1x1, before the enlargement
+    tail = 12 * 16 * 9 / 4
+    expected = estimator + condition + head + top_blocks + down + middle + up + tail
+    network = build_network(TWO_LEVELS)
+    assert macs_per_pixel(network, channels=3, side_px=64) == expected
+    assert macs_per_pixel(network, channels=3, side_px=32) == expected
+
+
+def test_counting_leaves_no_trace_in_the_network() -> None:
+    network = build_network(TWO_LEVELS)
+    macs_per_pixel(network, channels=3, side_px=16)
+    assert not any(module._forward_hooks for module in network.modules())
+    assert all(parameter.grad is None for parameter in network.parameters())
+
+
+# Learning
+
+
+@pytest.mark.parametrize("config", [TWO_LEVELS, FOUR_LEVELS], ids=["two levels", "four levels"])
+def test_gradients_reach_every_parameter(config: NetworkConfig) -> None:
+    network = awake(config)
+    clean = picture(32, 32, count=2)
+    noisy = clean + 0.1 * torch.randn(clean.shape, generator=torch.Generator().manual_seed(5))
+    total, _ = total_loss(network(noisy), clean, torch.tensor([0.1, 0.1]), LossConfig())
+    torch.autograd.backward(total)
+    unreached = [n for n, p in network.named_parameters() if p.grad is None or not p.grad.any()]
+    assert unreached == []
+
+
+def test_the_image_depends_on_the_sigma_map() -> None:
+    network = awake(TWO_LEVELS)
+    image = picture(32, 32)
+    with torch.no_grad():
+        before = network(image)
+        last = network.estimator.layers[-1]
+        assert isinstance(last, nn.Conv2d)
+        assert last.bias is not None
+        last.bias += 1.0
+        after = network(image)
+    # One inside is 50 eight-bit levels outside.
+    torch.testing.assert_close(after.sigma_map - before.sigma_map, torch.full((1, 1, 4, 4), 50 / 255))
+    assert not torch.equal(after.image, before.image)
+
+
+def test_a_fresh_network_learns_from_its_first_step() -> None:
+    torch.manual_seed(6)
+    network = build_network(TWO_LEVELS)
+    clean = picture(32, 32, count=2)
+    noisy = clean + 0.1 * torch.randn(clean.shape, generator=torch.Generator().manual_seed(7))
+    torch.autograd.backward(total_loss(network(noisy), clean, torch.tensor([0.1, 0.1]), LossConfig())[0])
+    assert network.tail.weight.grad is not None
+    assert network.tail.weight.grad.any()

@@ -1,0 +1,21 @@
+"""What can go wrong while training, as types; each message names the value, the limit and the remedy."""
+
+
+class TrainingError(Exception):
+    """Base of all errors that the command line reports without a traceback."""
+
+
+class ConfigError(TrainingError):
+    """The configuration file, or an override, is wrong."""
+
+
+class DataError(TrainingError):
+    """Images or packed data are missing, unreadable or unusable."""
+
+
+class RunError(TrainingError):
+    """A run directory is missing, damaged, or does not fit what is asked of it."""
+
+
+class ExportError(TrainingError):
+    """The exported file failed one of its checks; nothing was published."""
