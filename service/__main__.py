@@ -17,7 +17,7 @@ def main() -> int:
     """Exit codes: 0 stopped as asked, 1 could not start, 2 wrong settings."""
     parser = argparse.ArgumentParser(
         prog="python -m service",
-        description="Serves denoised over gRPC, metrics and health over HTTP. Every setting is an environment variable.",
+        description="Serves denoised over gRPC, metrics and health over HTTP. Settings are environment variables.",
         epilog="example: DENOISED_GRPC_PORT=50051 DENOISED_MODELS_DIR=runs/models python -m service",
     )
     parser.add_argument("--print-config", action="store_true", help="print every setting with its value, and exit")

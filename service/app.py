@@ -93,9 +93,9 @@ class Service:
         return grpc_port, http_port
 
     async def stop(self) -> None:
-        """Refuses new calls, lets those in flight finish, closes everything. In this order:
+        """Refuses new calls, lets those in flight finish, closes everything.
 
-        1. health says NOT_SERVING and new calls get UNAVAILABLE; 2. wait for endpoints to change; 3. close the
+        In this order: 1. health says NOT_SERVING and new calls get UNAVAILABLE; 2. wait for endpoints to change; 3. close the
         port and wait for calls in flight; 4. wait for lanes; 5. close threads and HTTP.
         """
         if self._server is not None:
@@ -120,7 +120,7 @@ class Service:
         for model in models:
             await asyncio.gather(
                 *(
-                    loop.run_in_executor(self._lanes, lambda m=model, lane=lane: warm_up(m, lane=lane))
+                    loop.run_in_executor(self._lanes, warm_up, model, lane)
                     for lane in range(self._engine_options.lane_count)
                 )
             )
@@ -157,7 +157,8 @@ class Service:
             lifecycle=self._lifecycle, metrics=self._metrics, service_prefix=f"/{SERVICE_NAME}/"
         )
         server = grpc.aio.server(interceptors=[interceptor], options=_channel_options(settings))
-        denoised_pb2_grpc.add_DenoiseServiceServicer_to_server(servicer, server)
+        register = denoised_pb2_grpc.add_DenoiseServiceServicer_to_server
+        register(servicer, server)  # type: ignore[no-untyped-call]  # generated
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         if settings.reflection:
             reflection.enable_server_reflection([SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME], server)

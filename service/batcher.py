@@ -284,13 +284,13 @@ def _run_part(
         try:
             arrays.append(units[index].read())
             readable.append(index)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 -- whatever a unit raises is its request's outcome
             errors[index] = _as_service_error(error)
     if not readable:
         return 0
     try:
         images, sigma_maps = engine.run(np.concatenate(arrays) if len(arrays) > 1 else arrays[0], lane=lane)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 -- ONNX Runtime's exceptions have no common public base
         if len(readable) == 1:
             errors[readable[0]] = _as_service_error(error)
             return 1
@@ -304,7 +304,7 @@ def _run_part(
     for position, index in enumerate(readable):
         try:
             units[index].write(images[position : position + 1], sigma_maps[position : position + 1])
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 -- whatever a unit raises is its request's outcome
             errors[index] = _as_service_error(error)
     return 0
 

@@ -14,19 +14,19 @@ from service.pipeline import Options, Outcome, Source
 from service.registry import Model
 from service.types import Container, Image, ImageHeader
 
-_CONTAINERS: Final[dict[int, Container]] = {
+_CONTAINERS: Final[dict[pb.Container, Container]] = {
     pb.CONTAINER_PNG: Container.PNG,
     pb.CONTAINER_JPEG: Container.JPEG,
     pb.CONTAINER_RAW: Container.RAW,
 }
 _CONTAINER_NUMBERS: Final = {container: number for number, container in _CONTAINERS.items()}
-_SAMPLE_TYPES: Final[dict[int, SampleType]] = {
+_SAMPLE_TYPES: Final[dict[pb.SampleType, SampleType]] = {
     pb.SAMPLE_TYPE_U8: SampleType.U8,
     pb.SAMPLE_TYPE_U16: SampleType.U16,
     pb.SAMPLE_TYPE_F32: SampleType.F32,
 }
 _SAMPLE_TYPE_NUMBERS: Final = {sample_type.dtype: number for number, sample_type in _SAMPLE_TYPES.items()}
-_LAYOUTS: Final[dict[int, SampleLayout]] = {
+_LAYOUTS: Final[dict[pb.SampleLayout, SampleLayout]] = {
     pb.SAMPLE_LAYOUT_UNSPECIFIED: SampleLayout.HWC,
     pb.SAMPLE_LAYOUT_HWC: SampleLayout.HWC,
     pb.SAMPLE_LAYOUT_CHW: SampleLayout.CHW,

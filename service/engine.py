@@ -6,7 +6,7 @@ measurements: spinning off (8 threads on 2 cores: 262 ms spinning, 61 ms not), t
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -84,9 +84,10 @@ class OnnxEngine:
                     f"on lane {lane}; at most {GoldenPair.TOLERANCE_LEVELS} is right. The file or the runtime is broken"
                 )
 
-    def warm_up_shapes(self) -> Iterator[tuple[int, int]]:
+    def unit_shapes(self) -> Iterable[tuple[int, int]]:
         """Every (height, width) that a unit can have."""
-        return product(self.contract.unit_edges_px, repeat=2)
+        edges_px = self.contract.unit_edges_px
+        return product(edges_px, edges_px)
 
 
 def _session(model_bytes: bytes, options: EngineOptions) -> ort.InferenceSession:

@@ -3,14 +3,12 @@
 Owns the input contract's arithmetic: black and white levels, clipping, grey on a colour network, strength.
 """
 
-from typing import TypeVar
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service.types import Image, Samples
-
-Sample = TypeVar("Sample", np.uint8, np.uint16, np.float32)
 
 
 def count_outside(image: Image) -> int:
@@ -68,13 +66,13 @@ def from_unit(
         answer += np.float32(black_level)
     if np.issubdtype(like.dtype, np.integer):
         np.rint(answer, out=answer)
-    samples: Samples = answer.transpose(1, 2, 0).astype(like.dtype)
-    return np.broadcast_to(samples, (*samples.shape[:2], like.shape[2]))
+    samples = answer.transpose(1, 2, 0).astype(like.dtype)
+    return cast("Samples", np.broadcast_to(samples, (*samples.shape[:2], like.shape[2])))
 
 
 def _levels_span_type(image: Image) -> bool:
     """Whether no sample can lie outside the levels, so that none need be counted."""
-    if not np.issubdtype(image.colour.dtype, np.integer):
+    if image.colour.dtype == np.float32:
         return False
-    limits = np.iinfo(image.colour.dtype)
+    limits = np.iinfo(cast("np.dtype[np.uint8 | np.uint16]", image.colour.dtype))
     return image.black_level <= limits.min and image.white_level >= limits.max

@@ -74,8 +74,8 @@ def load_models(store: Path, options: EngineOptions) -> list[Model]:
     paths = sorted(store.glob(f"*/*/{MODEL_FILE}"))
     if not paths:
         raise ModelRefused(
-            f"the model store {store} holds no <name>/<version>/{MODEL_FILE}; set DENOISED_MODELS_DIR to one that does, "
-            "or fill it with: python -m training export RUN --to DIR"
+            f"the model store {store} holds no <name>/<version>/{MODEL_FILE}; "
+            "set DENOISED_MODELS_DIR to one that does, or fill it with: python -m training export RUN --to DIR"
         )
     return [_load(path, options) for path in paths]
 
@@ -92,7 +92,7 @@ def _load(path: Path, options: EngineOptions) -> Model:
     return model
 
 
-def warm_up(model: Model, *, lane: int) -> None:
+def warm_up(model: Model, lane: int) -> None:
     """Runs every unit shape once on a lane, so that no request pays for first-time allocation."""
-    for height_px, width_px in model.engine.warm_up_shapes():
+    for height_px, width_px in model.engine.unit_shapes():
         model.engine.run(np.zeros((1, model.contract.channels, height_px, width_px), np.float32), lane=lane)

@@ -4,9 +4,8 @@ import asyncio
 import math
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, cast
 
-import grpc
 from google.rpc.code_pb2 import Code
 
 from denoised.v1 import denoised_pb2 as pb
@@ -17,7 +16,7 @@ from service.errors import DeadlineExceeded, InvalidOption
 from service.metrics import Metrics
 from service.pipeline import Denoiser
 from service.registry import Registry
-from service.status import observe_failure
+from service.status import Context, observe_failure
 from service.stream import ItemStream
 
 SERVICE_NAME: Final = pb.DESCRIPTOR.services_by_name["DenoiseService"].full_name
@@ -53,12 +52,12 @@ class DenoiseServicer(denoised_pb2_grpc.DenoiseServiceServicer):
         self._metrics = metrics
 
     async def Denoise(  # noqa: N802 -- the name is the API's
-        self, request: pb.DenoiseRequest, context: grpc.aio.ServicerContext
+        self, request: pb.DenoiseRequest, context: Context
     ) -> pb.DenoiseResponse:
         return await self._denoise(request, _client_of(context), self._deadline_s(context))
 
     async def DenoiseBatch(  # noqa: N802 -- the name is the API's
-        self, request: pb.DenoiseBatchRequest, context: grpc.aio.ServicerContext
+        self, request: pb.DenoiseBatchRequest, context: Context
     ) -> pb.DenoiseBatchResponse:
         count, limit = len(request.requests), self._limits.batch_image_count
         if not 1 <= count <= limit:
@@ -68,10 +67,10 @@ class DenoiseServicer(denoised_pb2_grpc.DenoiseServiceServicer):
         return pb.DenoiseBatchResponse(results=results)
 
     async def DenoiseStream(  # noqa: N802 -- the name is the API's
-        self, request_iterator: AsyncIterator[pb.DenoiseStreamRequest], context: grpc.aio.ServicerContext
+        self, request_iterator: AsyncIterator[pb.DenoiseStreamRequest], context: Context
     ) -> None:
         client = _client_of(context)
-        remaining_s = context.time_remaining()
+        remaining_s = _remaining_s(context)
         stream_deadline_s = math.inf if remaining_s is None else self._clock() + remaining_s
         stream = ItemStream(
             run=lambda frame: self._item_outcome(frame, client, stream_deadline_s),
@@ -82,7 +81,7 @@ class DenoiseServicer(denoised_pb2_grpc.DenoiseServiceServicer):
         await stream.serve(request_iterator)
 
     async def ListModels(  # noqa: N802 -- the name is the API's
-        self, request: pb.ListModelsRequest, context: grpc.aio.ServicerContext
+        self, request: pb.ListModelsRequest, context: Context
     ) -> pb.ListModelsResponse:
         del request, context
         default = self._registry.get("", "")
@@ -96,7 +95,7 @@ class DenoiseServicer(denoised_pb2_grpc.DenoiseServiceServicer):
         )
 
     async def GetModel(  # noqa: N802 -- the name is the API's
-        self, request: pb.GetModelRequest, context: grpc.aio.ServicerContext
+        self, request: pb.GetModelRequest, context: Context
     ) -> pb.GetModelResponse:
         del context
         model = self._registry.get(request.name, request.version)
@@ -118,7 +117,7 @@ class DenoiseServicer(denoised_pb2_grpc.DenoiseServiceServicer):
         """Like :meth:`_denoise`, with errors as a status."""
         try:
             return pb.DenoiseResult(response=await self._denoise(request, client, deadline_s))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 -- an item's failure is its outcome, whatever it is
             return pb.DenoiseResult(status=observe_failure(error, self._metrics))
 
     async def _item_outcome(
@@ -136,13 +135,18 @@ class DenoiseServicer(denoised_pb2_grpc.DenoiseServiceServicer):
         self._metrics.requests.labels("DenoiseStream.item", Code.Name(result.status.code)).inc()
         return result
 
-    def _deadline_s(self, context: grpc.aio.ServicerContext) -> float:
+    def _deadline_s(self, context: Context) -> float:
         """When the call must be answered, on the clock."""
-        remaining_s = context.time_remaining()
+        remaining_s = _remaining_s(context)
         return self._clock() + (self._limits.default_timeout_s if remaining_s is None else remaining_s)
 
 
-def _client_of(context: grpc.aio.ServicerContext) -> Client:
+def _client_of(context: Context) -> Client:
     """Who calls: fairness is kept between addresses, without their ports; connections are only counted."""
     peer = context.peer()
     return Client(share=peer.rsplit(":", 1)[0], connection=peer)
+
+
+def _remaining_s(context: Context) -> float | None:
+    """Time until the call's deadline, None when it has none; the type stubs forget the latter."""
+    return cast("float | None", context.time_remaining())

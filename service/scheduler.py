@@ -38,6 +38,7 @@ class Ticket(Generic[T]):
         group: units of equal groups can share a batch.
         pixel_count: its cost.
         deadline_s: absolute, on the caller's monotonic clock.
+        slot: the scheduler's own; set while the ticket is queued.
     """
 
     item: T
@@ -45,11 +46,11 @@ class Ticket(Generic[T]):
     group: Hashable
     pixel_count: int
     deadline_s: float
-    _slot: "_Slot[T] | None" = field(default=None, init=False, repr=False)
+    slot: "Slot[T] | None" = field(default=None, init=False, repr=False)
 
     @property
     def is_queued(self) -> bool:
-        return self._slot is not None
+        return self.slot is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ class Decision(Generic[T]):
 
 
 @dataclass(slots=True, eq=False)
-class _Slot(Generic[T]):
+class Slot(Generic[T]):
     """A ticket's place in the heaps; emptied when it leaves, so that what stays behind holds no image."""
 
     ticket: Ticket[T] | None
@@ -73,10 +74,10 @@ class _TicketHeap(Generic[T]):
     _COMPACT_FROM_COUNT = 64
 
     def __init__(self) -> None:
-        self._entries: list[tuple[float, int, _Slot[T]]] = []
+        self._entries: list[tuple[float, int, Slot[T]]] = []
         self.live_count = 0
 
-    def push(self, deadline_s: float, sequence: int, slot: _Slot[T]) -> None:
+    def push(self, deadline_s: float, sequence: int, slot: Slot[T]) -> None:
         self.live_count += 1
         if len(self._entries) > max(self._COMPACT_FROM_COUNT, 2 * self.live_count):
             self._entries = [entry for entry in self._entries if entry[2].ticket is not None]
@@ -208,7 +209,7 @@ class Scheduler(Generic[T]):
             client = self._clients[ticket.client] = _Client[T](self._virtual_time)
         if client.tickets.live_count == 0:
             client.virtual_time = max(client.virtual_time, self._virtual_time)
-        ticket._slot = slot = _Slot(ticket)
+        ticket.slot = slot = Slot(ticket)
         by_group = client.tickets_by_group.setdefault(ticket.group, _TicketHeap())
         for heap in (client.tickets, by_group, self._tickets):
             heap.push(ticket.deadline_s, self._sequence, slot)
@@ -223,9 +224,9 @@ class Scheduler(Generic[T]):
         return ticket
 
     def _leave(self, ticket: Ticket[T]) -> None:
-        assert ticket._slot is not None
-        ticket._slot.ticket = None
-        ticket._slot = None
+        assert ticket.slot is not None
+        ticket.slot.ticket = None
+        ticket.slot = None
         client = self._clients[ticket.client]
         for heap in (client.tickets, client.tickets_by_group[ticket.group], self._tickets):
             heap.live_count -= 1

@@ -42,7 +42,7 @@ class Settings(BaseSettings):
     )
     threads_per_lane: int = Field(default=1, ge=1, description="Threads of one lane.")
     batch_pixels: int = Field(
-        default=512 * 512, ge=1, description="A batch holds at most this many pixels, or one unit."
+        default=2 * 512 * 512, ge=1, description="A batch holds at most this many pixels, or one unit."
     )
     codec_threads: int | None = Field(
         default=None, ge=1, description="Threads that read and write image files. Unset: one for each usable core."

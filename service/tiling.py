@@ -10,12 +10,11 @@ machine.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import cast
 
 import numpy as np
-from numpy.typing import NDArray
 
-Scalar = TypeVar("Scalar", bound=np.generic)
+from service.types import Samples
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +112,7 @@ def _tile_count(padded_px: int, *, edge_px: int, halo_px: int) -> int | None:
     return 1 + -(-(padded_px - edge_px) // step_px)
 
 
-def read_tile(samples: NDArray[Scalar], tile_plan: TilePlan, index: int) -> NDArray[Scalar]:
+def read_tile(samples: Samples, tile_plan: TilePlan, index: int) -> Samples:
     """What tile ``index`` sees of (H, W, C) samples: (edge, edge, C), reflected beyond the image's border."""
     row, column = tile_plan.tile(index)
     height_px, width_px = tile_plan.rows.edge_px, tile_plan.columns.edge_px
@@ -121,10 +120,10 @@ def read_tile(samples: NDArray[Scalar], tile_plan: TilePlan, index: int) -> NDAr
     missing = (height_px - window.shape[0], width_px - window.shape[1])
     if missing == (0, 0):
         return window
-    return np.pad(window, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="symmetric")
+    return cast("Samples", np.pad(window, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="symmetric"))
 
 
-def write_tile(target: NDArray[Scalar], tile_plan: TilePlan, index: int, result: NDArray[Scalar]) -> None:
+def write_tile(target: Samples, tile_plan: TilePlan, index: int, result: Samples) -> None:
     """Copies the pixels that tile ``index`` owns from its (edge, edge, C) result into the (H, W, C) target."""
     row, column = tile_plan.tile(index)
     target[row.keep_px : row.stop_px, column.keep_px : column.stop_px] = result[

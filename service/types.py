@@ -51,7 +51,7 @@ class Metadata:
     """What a file says about its pixels and must still say afterwards; the service never reads inside.
 
     Attributes:
-        exif: the TIFF structure that follows ``Exif\\0\\0`` (orientation lives here), or None.
+        exif: the TIFF structure of Exif, without its marker (orientation lives here), or None.
         icc_profile: the colour profile, or None.
     """
 

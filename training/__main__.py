@@ -2,7 +2,9 @@
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 from tqdm import tqdm
 
@@ -75,17 +77,12 @@ def _prepare(arguments: argparse.Namespace) -> None:
     from training.data import find_images, prepare
 
     with tqdm(total=len(find_images(arguments.images)), unit="file") as bar:
-
-        def show(path: Path) -> None:
-            bar.set_postfix_str(path.name)
-            bar.update()
-
         manifest = prepare(
             arguments.images,
             arguments.to,
             channels=arguments.channels,
             min_side_px=arguments.min_side_px,
-            on_file=show,
+            on_file=_advancing(bar),
         )
     for entry in manifest.quarantined:
         print(f"left out: {entry.file}: {entry.reason}")
@@ -135,7 +132,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
             arguments.images,
             channels=network.channels,
             sigmas=arguments.sigmas,
-            on_image=lambda _: bar.update() and None,
+            on_image=_advancing(bar),
         )
     path = run_dir.save_evaluation(evaluation)
     print(f"{evaluation.image_set}: {evaluation.metric}\n\n{evaluation.table()}\n\nwritten to {path}")
@@ -155,9 +152,19 @@ def _export(arguments: argparse.Namespace) -> None:
     )
     contract = exported.contract
     print(
-        f"{exported.path}: {exported.size_bytes} bytes, {contract.gmac_per_megapixel} GMAC/MP, halo {contract.halo_px} px, "
-        f"at most {contract.parity.max_abs_difference:.1e} from torch"
+        f"{exported.path}: {exported.size_bytes} bytes, {contract.gmac_per_megapixel} GMAC/MP, "
+        f"halo {contract.halo_px} px, at most {contract.parity.max_abs_difference:.1e} from torch"
     )
+
+
+def _advancing(bar: "tqdm[NoReturn]") -> Callable[[Path], None]:
+    """A callback that moves the bar by one file and names it."""
+
+    def advance(path: Path) -> None:
+        bar.set_postfix_str(path.name)
+        bar.update()
+
+    return advance
 
 
 def _overrides(texts: list[str]) -> dict[str, str]:

@@ -42,8 +42,9 @@ def model_card(
 (encoder / middle / decoder), noise estimator {config.network.estimator_width} wide.
 - {len(manifest.images) - held_out} photographs for training, {held_out} held out; data digest \
 `{contract.training_data_digest[:16]}`.
-- {optimiser.steps} steps of {config.data.batch_size} crops of {config.data.crop_px} pixels, loss `{config.loss.image}`, \
-AdamW {optimiser.learning_rate:g} with warm-up and cosine, weights averaged ({optimiser.ema_decay}), {optimiser.precision}.
+- {optimiser.steps} steps of {config.data.batch_size} crops of {config.data.crop_px} pixels, \
+{config.data.synthetic_share:.0%} of them generated; loss `{config.loss.image}`; AdamW {optimiser.learning_rate:g} \
+with warm-up and cosine; weights averaged ({optimiser.ema_decay}); {optimiser.precision}.
 - Config digest `{contract.run_config_digest[:16]}`, seed {config.seed}. Repeat it with \
 `python -m training train` and the config of this name in `training/configs/`.
 

@@ -1,4 +1,4 @@
-"""The typed configuration of a training run: read from TOML, refused as a whole when anything is off, saved with the run."""
+"""The typed configuration of a run: read from TOML, refused as a whole when anything is off, saved with the run."""
 
 import json
 import tomllib

@@ -82,14 +82,16 @@ def find_images(folder: Path) -> list[Path]:
     return paths
 
 
-def read_image(path: Path, *, channels: int) -> NDArray[np.uint8]:
+def read_image(path: Path, *, channels: int, min_side_px: int = 1) -> NDArray[np.uint8]:
     """(H, W, channels) uint8.
 
     Raises:
-        DataError: the file can't be decoded, or has more than 8 bits a sample.
+        DataError: the file can't be decoded, has more than 8 bits a sample, or a side shorter than ``min_side_px``.
     """
     try:
         with PillowImage.open(path) as image:
+            if min(image.size) < min_side_px:
+                raise DataError(f"{image.width} x {image.height}; at least {min_side_px} pixels a side are needed")
             if image.mode.startswith(("I", "F")):
                 raise DataError(f"{image.mode} samples have more than 8 bits; convert the file to 8 bits")
             return np.atleast_3d(np.asarray(image.convert("RGB" if channels == 3 else "L")))
@@ -103,7 +105,7 @@ def prepare(
     *,
     channels: int,
     min_side_px: int,
-    on_file: Callable[[Path], None] = lambda path: None,
+    on_file: Callable[[Path], None] = lambda _: None,
 ) -> Manifest:
     """Audits and packs all images below ``folder`` into ``target``.
 
@@ -127,9 +129,7 @@ def prepare(
         for path in paths:
             name = path.relative_to(folder).as_posix()
             try:
-                pixels = read_image(path, channels=channels)
-                if min(pixels.shape[:2]) < min_side_px:
-                    raise DataError(f"{pixels.shape[1]} x {pixels.shape[0]}; crops need {min_side_px} pixels a side")
+                pixels = read_image(path, channels=channels, min_side_px=min_side_px)
             except DataError as error:
                 quarantined.append(Quarantined(name, str(error)))
             else:

@@ -34,7 +34,7 @@ def evaluate(
     *,
     channels: int,
     sigmas: Sequence[float],
-    on_image: Callable[[Path], None] = lambda path: None,
+    on_image: Callable[[Path], None] = lambda _: None,
 ) -> Evaluation:
     """Scores every image of a folder at every noise level; ``on_image`` is called after each image."""
     scores = []

@@ -53,7 +53,7 @@ def export(
     store: Path,
     *,
     version: str | None,
-    on_step: Callable[[str], None] = lambda step: None,
+    on_step: Callable[[str], None] = lambda _: None,
 ) -> Exported:
     """Publishes a run's network as ``<store>/<name>/<version>/``.
 
@@ -150,8 +150,10 @@ def _seam_difference(
     sides = image.shape[2:]
     edges = [min(_SEAM_EDGE_PX, side - 2 * multiple_px) for side in sides]
     starts = [(side - edge) // 2 // multiple_px * multiple_px for side, edge in zip(sides, edges, strict=True)]
-    place = (..., *(slice(start, start + edge) for start, edge in zip(starts, edges, strict=True)))
-    return np.abs(_rounded(session, np.ascontiguousarray(image[place])) - whole[place])
+    rows, columns = (slice(start, start + edge) for start, edge in zip(starts, edges, strict=True))
+    tile = _rounded(session, np.ascontiguousarray(image[:, :, rows, columns]))
+    difference: NDArray[np.float32] = np.abs(tile - whole[:, :, rows, columns])
+    return difference
 
 
 def _seam_images(pack: Pack, noise: NoiseSpec) -> list[NDArray[np.float32]]:

@@ -1,6 +1,5 @@
 """Writes a network as one self-contained ONNX file, and checks what was written. Knows nothing about runs or stores."""
 
-import io
 import itertools
 from collections.abc import Mapping
 from typing import Final
@@ -52,9 +51,7 @@ def to_onnx(network: nn.Module, *, channels: int, size_multiple_px: int) -> onnx
         verbose=False,
     )
     assert program is not None
-    buffer = io.BytesIO()
-    program.save(buffer, external_data=False)
-    model = onnx.load_from_string(buffer.getvalue())
+    model: onnx.ModelProto = program.model_proto
     _strip(model)
     _name_dimensions(model, channels)
     return model
@@ -148,19 +145,17 @@ def _strip(model: onnx.ModelProto) -> None:
     model.graph.doc_string = ""
     del model.metadata_props[:]
     del model.graph.metadata_props[:]
-    for item in (*model.graph.node, *model.graph.input, *model.graph.output, *model.graph.value_info):
-        item.doc_string = ""
-        del item.metadata_props[:]
-    for initializer in model.graph.initializer:
-        initializer.doc_string = ""
-        del initializer.metadata_props[:]
+    for repeated in (model.graph.node, model.graph.input, model.graph.output, model.graph.initializer):
+        for item in repeated:
+            item.doc_string = ""
+            del item.metadata_props[:]
     # Shapes of values in between are the exporter's inferences for its own symbols; the checker infers them anew.
     del model.graph.value_info[:]
 
 
 def _name_dimensions(model: onnx.ModelProto, channels: int) -> None:
     """Plain names for free dimensions; the exporter writes expressions such as ``8*rows``."""
-    names = {
+    names: dict[str, tuple[str | int, ...]] = {
         INPUT_NAME: ("batch", channels, "height", "width"),
         IMAGE_OUTPUT_NAME: ("batch", channels, "height", "width"),
         SIGMA_OUTPUT_NAME: ("batch", 1, "map_height", "map_width"),
@@ -168,7 +163,7 @@ def _name_dimensions(model: onnx.ModelProto, channels: int) -> None:
     for value in (*model.graph.input, *model.graph.output):
         for dimension, name in zip(value.type.tensor_type.shape.dim, names[value.name], strict=True):
             dimension.Clear()
-            if isinstance(name, str):
-                dimension.dim_param = name
-            else:
+            if isinstance(name, int):
                 dimension.dim_value = name
+            else:
+                dimension.dim_param = name

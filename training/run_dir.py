@@ -63,7 +63,7 @@ class RunDir:
                 state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
             except FileNotFoundError:
                 problems.append(f"{path.name} is missing")
-            except Exception as error:  # a damaged file surfaces as any of several types from the unpickler
+            except Exception as error:  # noqa: BLE001 -- a damaged file surfaces as any of several types from the unpickler
                 problems.append(f"{path.name} is damaged ({type(error).__name__})")
             else:
                 return state

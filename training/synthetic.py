@@ -27,7 +27,8 @@ def draw_picture(rng: np.random.Generator, *, side_px: int, channels: int) -> ND
             thickness_px = int(rng.integers(1, 4))
             height_px, width_px = (thickness_px, width_px) if rng.random() < 0.5 else (height_px, thickness_px)
         picture[top : top + height_px, left : left + width_px] = _draw_colour(rng, channels)
-    return np.rint(np.clip(picture, 0.0, 1.0) * np.float32(255)) / np.float32(255)
+    rounded: NDArray[np.float32] = np.rint(np.clip(picture, 0.0, 1.0) * np.float32(255)) / np.float32(255)
+    return rounded
 
 
 def _draw_colour(rng: np.random.Generator, channels: int) -> NDArray[np.float32]:

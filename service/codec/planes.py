@@ -38,7 +38,7 @@ def split(samples: Samples, *, black_level: float, white_level: float, metadata:
 
 def join(image: Image) -> NDArray[np.uint8 | np.uint16 | np.float32]:
     """(H, W, C) samples in C order, alpha last."""
-    if image.alpha is not None:
-        return np.concatenate((image.colour, image.alpha[..., np.newaxis]), axis=2)
-    # Axes of length 1 may have any stride and still count as C order for NumPy, but not for imagecodecs.
-    return np.ascontiguousarray(image.colour).reshape(-1).reshape(image.colour.shape)
+    colour, alpha = image.colour, image.alpha
+    samples = colour if alpha is None else np.concatenate((colour, alpha[..., np.newaxis]), axis=2)
+    # Axes of length 1 may have any stride and still be in C order for NumPy, but not for imagecodecs.
+    return np.ascontiguousarray(samples).reshape(-1).reshape(samples.shape)

@@ -57,7 +57,7 @@ def shipped_pictures() -> list[Picture]:
         NoPicturesError: scikit-image, which they are part of, is not installed.
     """
     try:
-        from skimage import data  # noqa: PLC0415 -- only here: with a folder of one's own the demo works without it
+        from skimage import data
     except ImportError as error:
         raise NoPicturesError(
             "the demo's photographs come with scikit-image, which is not installed: install the extra 'demo', "

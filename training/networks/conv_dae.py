@@ -41,7 +41,8 @@ class ResidualBlock(nn.Module):
             nn.init.zeros_(_bias(conv))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.second(F.relu(self.first(x)))
+        change: Tensor = self.second(F.relu(self.first(x)))
+        return x + change
 
 
 class NoiseEstimator(nn.Module):

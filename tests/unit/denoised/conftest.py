@@ -2,7 +2,7 @@
 
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -54,6 +54,7 @@ class ScriptedService(denoised_pb2_grpc.DenoiseServiceServicer):
     Attributes:
         hold: while it is cleared, nothing is answered.
         stream_breaks: refusals that end a whole stream, each after its first frame.
+        answer: answers Denoise instead of the script.
         most_unanswered: the largest number of stream items that were in at the same time.
     """
 
@@ -68,6 +69,7 @@ class ScriptedService(denoised_pb2_grpc.DenoiseServiceServicer):
     batch_of: int = 1
     most_unanswered: int = 0
     report_is_omitted: bool = False
+    answer: Callable[[grpc.ServicerContext], pb.DenoiseResponse] | None = None
 
     def __post_init__(self) -> None:
         self.hold.set()
@@ -77,6 +79,8 @@ class ScriptedService(denoised_pb2_grpc.DenoiseServiceServicer):
     ) -> pb.DenoiseResponse:
         self._note(request, context)
         self.hold.wait()
+        if self.answer is not None:
+            return self.answer(context)
         refusal = self.script.popleft() if self.script else None
         if refusal is not None:
             context.abort_with_status(rpc_status.to_status(refusal.status()))
@@ -166,7 +170,9 @@ def server() -> Iterator[Server]:
     service = ScriptedService()
     with ThreadPoolExecutor(max_workers=8) as threads:
         grpc_server = grpc.server(threads)
-        denoised_pb2_grpc.add_DenoiseServiceServicer_to_server(service, grpc_server)
+        denoised_pb2_grpc.add_DenoiseServiceServicer_to_server(  # type: ignore[no-untyped-call]  # generated
+            service, grpc_server
+        )
         port = grpc_server.add_insecure_port("127.0.0.1:0")
         grpc_server.start()
         yield Server(service=service, target=f"127.0.0.1:{port}")
@@ -187,9 +193,3 @@ def silent_target() -> str:
     port = grpc_server.add_insecure_port("127.0.0.1:0")
     grpc_server.stop(grace=None).wait()
     return f"127.0.0.1:{port}"
-
-
-@pytest.fixture
-def refusal() -> type[Refusal]:
-    """How a test writes the failures that the server shall answer."""
-    return Refusal

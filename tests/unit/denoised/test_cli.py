@@ -3,7 +3,6 @@
 import errno
 from collections import deque
 from pathlib import Path
-from typing import Any
 
 import grpc
 import pytest
@@ -11,6 +10,7 @@ from click.testing import CliRunner, Result
 
 from denoised.cli import main
 from denoised.v1 import denoised_pb2 as pb
+from tests.unit.denoised.conftest import Refusal, Server
 
 BAD = grpc.StatusCode.INVALID_ARGUMENT
 
@@ -34,7 +34,7 @@ def files_below(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_file_is_cleaned_and_described(server: Any, photos: Path, tmp_path: Path) -> None:
+def test_a_file_is_cleaned_and_described(server: Server, photos: Path, tmp_path: Path) -> None:
     result = run("clean", photos / "a.png", "-o", tmp_path / "new" / "clean.png", target=server.target)
     assert result.exit_code == 0, result.output
     assert (tmp_path / "new" / "clean.png").read_bytes() == b"cleaned:a.png"
@@ -42,7 +42,7 @@ def test_a_file_is_cleaned_and_described(server: Any, photos: Path, tmp_path: Pa
     assert "cdae 2" in result.stdout
 
 
-def test_the_ending_of_the_output_chooses_the_container(server: Any, photos: Path, tmp_path: Path) -> None:
+def test_the_ending_of_the_output_chooses_the_container(server: Server, photos: Path, tmp_path: Path) -> None:
     result = run(
         *("clean", photos / "a.png", "-o", tmp_path / "a.jpg", "--jpeg-quality", 80, "--strength", 0.5),
         *("--model", "cdae"),
@@ -54,13 +54,13 @@ def test_the_ending_of_the_output_chooses_the_container(server: Any, photos: Pat
     )
 
 
-def test_a_folder_for_a_file_keeps_the_name(server: Any, photos: Path, tmp_path: Path) -> None:
+def test_a_folder_for_a_file_keeps_the_name(server: Server, photos: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     assert run("clean", photos / "a.png", "-o", tmp_path / "out", target=server.target).exit_code == 0
     assert files_below(tmp_path / "out") == {"a.png": b"cleaned:a.png"}
 
 
-def test_a_folder_is_mirrored_and_the_summary_adds_up(server: Any, photos: Path, tmp_path: Path) -> None:
+def test_a_folder_is_mirrored_and_the_summary_adds_up(server: Server, photos: Path, tmp_path: Path) -> None:
     result = run("clean", photos, "-o", tmp_path / "out", target=server.target)
     assert result.exit_code == 0, result.output
     assert result.stdout == "in 4 = done 3 + skipped 1 + failed 0\n"
@@ -71,7 +71,7 @@ def test_a_folder_is_mirrored_and_the_summary_adds_up(server: Any, photos: Path,
     }
 
 
-def test_existing_outputs_are_skipped_when_asked(server: Any, photos: Path, tmp_path: Path) -> None:
+def test_existing_outputs_are_skipped_when_asked(server: Server, photos: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "a.png").write_bytes(b"from before")
     result = run("clean", photos, "-o", tmp_path / "out", "--skip-existing", target=server.target)
@@ -79,8 +79,8 @@ def test_existing_outputs_are_skipped_when_asked(server: Any, photos: Path, tmp_
     assert (tmp_path / "out" / "a.png").read_bytes() == b"from before"
 
 
-def test_one_bad_image_fails_alone_with_its_name(server: Any, photos: Path, tmp_path: Path, refusal: Any) -> None:
-    server.service.script = deque([refusal(BAD, "not an image", reason="IMAGE_UNDECODABLE")])
+def test_one_bad_image_fails_alone_with_its_name(server: Server, photos: Path, tmp_path: Path) -> None:
+    server.service.script = deque([Refusal(BAD, "not an image", reason="IMAGE_UNDECODABLE")])
     result = run("clean", photos, "-o", tmp_path / "out", target=server.target)
     assert result.exit_code == 1
     assert result.stdout == "in 4 = done 2 + skipped 1 + failed 1\n"
@@ -88,15 +88,15 @@ def test_one_bad_image_fails_alone_with_its_name(server: Any, photos: Path, tmp_
     assert "Traceback" not in result.stderr
 
 
-def test_a_refused_file_is_one_line_and_leaves_nothing(server: Any, photos: Path, tmp_path: Path, refusal: Any) -> None:
-    server.service.script = deque([refusal(BAD, "not an image", reason="IMAGE_UNDECODABLE")])
+def test_a_refused_file_is_one_line_and_leaves_nothing(server: Server, photos: Path, tmp_path: Path) -> None:
+    server.service.script = deque([Refusal(BAD, "not an image", reason="IMAGE_UNDECODABLE")])
     result = run("clean", photos / "a.png", "-o", tmp_path / "out" / "a.png", target=server.target)
     assert (result.exit_code, result.stderr) == (1, "Error: not an image\n")
     assert not (tmp_path / "out").exists()
 
 
 def test_an_interrupted_write_leaves_the_old_file_and_no_other(
-    server: Any, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: Server, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "a.png").write_bytes(b"from before")
@@ -115,7 +115,7 @@ def test_an_interrupted_write_leaves_the_old_file_and_no_other(
 
 
 @pytest.mark.parametrize("place", ["photos", "photos/trip", "photos/new/deep", "link/new"])
-def test_a_folder_is_never_written_into_itself(server: Any, photos: Path, tmp_path: Path, place: str) -> None:
+def test_a_folder_is_never_written_into_itself(server: Server, photos: Path, tmp_path: Path, place: str) -> None:
     (tmp_path / "link").symlink_to(photos, target_is_directory=True)
     before = files_below(photos)
     result = run("clean", photos, "-o", tmp_path / place, target=server.target)
@@ -129,7 +129,7 @@ def test_a_folder_is_never_written_into_itself(server: Any, photos: Path, tmp_pa
     [("photos/a.png", "input itself"), ("photos", "input itself"), ("out.webp", "'.webp'"), ("out", "'nothing'")],
 )
 def test_wrong_outputs_of_a_file_are_usage_errors(
-    server: Any, photos: Path, tmp_path: Path, output: str, words: str
+    server: Server, photos: Path, tmp_path: Path, output: str, words: str
 ) -> None:
     result = run("clean", photos / "a.png", "-o", tmp_path / output, target=server.target)
     assert result.exit_code == 2
@@ -137,7 +137,7 @@ def test_wrong_outputs_of_a_file_are_usage_errors(
     assert (photos / "a.png").read_bytes() == b"a.png"
 
 
-def test_a_file_is_no_output_for_a_folder(server: Any, photos: Path, tmp_path: Path) -> None:
+def test_a_file_is_no_output_for_a_folder(server: Server, photos: Path, tmp_path: Path) -> None:
     (tmp_path / "out").write_bytes(b"a file")
     result = run("clean", photos, "-o", tmp_path / "out", target=server.target)
     assert result.exit_code == 2
@@ -169,7 +169,7 @@ def test_a_folder_without_a_server_still_adds_up(silent_target: str, photos: Pat
     assert result.stdout == "in 4 = done 0 + skipped 1 + failed 3\n"
 
 
-def test_models_are_a_table_with_the_default_marked(server: Any) -> None:
+def test_models_are_a_table_with_the_default_marked(server: Server) -> None:
     result = run("models", target=server.target)
     assert result.exit_code == 0
     header, older, newer = result.stdout.splitlines()

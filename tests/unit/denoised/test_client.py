@@ -16,6 +16,7 @@ from denoised import (
     Client,
     DeadlineExceededError,
     FileUnreadableError,
+    InternalError,
     InvalidImageError,
     InvalidOptionError,
     Model,
@@ -27,6 +28,7 @@ from denoised import (
 from denoised._calls import channel_options
 from denoised._window import Outcome
 from denoised.v1 import denoised_pb2 as pb
+from tests.unit.denoised.conftest import Refusal, Server
 
 BUSY = grpc.StatusCode.RESOURCE_EXHAUSTED
 DOWN = grpc.StatusCode.UNAVAILABLE
@@ -115,7 +117,7 @@ def connect(request: pytest.FixtureRequest, impatient: RetryPolicy) -> Iterator[
 
 
 @pytest.fixture
-def caller(connect: Connect, server: Any) -> Caller:
+def caller(connect: Connect, server: Server) -> Caller:
     return connect(server.target)
 
 
@@ -136,7 +138,7 @@ def test_an_array_comes_back_with_its_shape_type_and_values(caller: Caller, shap
     image[:] = 0  # the caller's own memory, not a read-only view of a message
 
 
-def test_strides_and_byte_order_do_not_reach_the_server(caller: Caller, server: Any) -> None:
+def test_strides_and_byte_order_do_not_reach_the_server(caller: Caller, server: Server) -> None:
     array = ramp((6, 8, 3), ">u2")[::2, ::-1]
     image = caller.clean(array).image
     np.testing.assert_array_equal(image, array)
@@ -153,7 +155,7 @@ def test_bytes_and_paths_give_the_bytes_of_a_file(caller: Caller, tmp_path: Path
         assert caller.clean(image).image == b"cleaned:a file"
 
 
-def test_options_travel_and_omitted_ones_stay_unset(caller: Caller, server: Any) -> None:
+def test_options_travel_and_omitted_ones_stay_unset(caller: Caller, server: Server) -> None:
     caller.clean(b"x")
     caller.clean(
         b"x", model="cdae", model_version="2", strength=0.0, output_container="jpeg", jpeg_quality=80, timeout_s=5
@@ -177,7 +179,7 @@ def test_a_result_says_what_the_server_said(caller: Caller) -> None:
     assert (result.model.name, result.model.version, result.model.digest) == ("cdae", "2", "ab" * 32)
 
 
-def test_an_omitted_report_is_none_not_zero(caller: Caller, server: Any) -> None:
+def test_an_omitted_report_is_none_not_zero(caller: Caller, server: Server) -> None:
     server.service.report_is_omitted = True
     result = caller.clean(b"x", strength=0)
     assert (result.noise_sigma, result.sigma_in_trained_range, result.clipped_sample_count) == (None, None, None)
@@ -201,16 +203,16 @@ def test_an_omitted_report_is_none_not_zero(caller: Caller, server: Any) -> None
     ],
 )
 def test_what_can_never_succeed_is_refused_unsent(
-    caller: Caller, server: Any, image: Any, options: dict[str, Any], kind: type[Exception], words: str
+    caller: Caller, server: Server, image: Any, options: dict[str, Any], kind: type[Exception], words: str
 ) -> None:
     with pytest.raises(kind, match=words):
         caller.clean(image, **options)
     assert server.service.requests == []
 
 
-def test_an_answer_of_another_size_is_an_internal_error(caller: Caller, server: Any) -> None:
-    server.service._response = lambda request: pb.DenoiseResponse()
-    with pytest.raises(Exception, match="something else") as caught:
+def test_an_answer_of_another_size_is_an_internal_error(caller: Caller, server: Server) -> None:
+    server.service.answer = lambda _: pb.DenoiseResponse()
+    with pytest.raises(InternalError, match="something else") as caught:
         caller.clean(ramp((2, 2), "uint8"))
     assert caught.value.reason == "ANSWER_MALFORMED"
 
@@ -227,8 +229,8 @@ def test_models_are_listed_in_the_servers_order(caller: Caller) -> None:
 # --- deadlines and retries ---------------------------------------------------------------------------------------
 
 
-def test_every_try_has_a_deadline(caller: Caller, server: Any, refusal: Any) -> None:
-    server.service.script = deque([refusal(DOWN), refusal(DOWN)])
+def test_every_try_has_a_deadline(caller: Caller, server: Server) -> None:
+    server.service.script = deque([Refusal(DOWN), Refusal(DOWN)])
     caller.clean(b"x", timeout_s=20)
     assert len(server.service.remaining_s) == 3
     assert all(0 < remaining_s < 20.5 for remaining_s in server.service.remaining_s)
@@ -248,23 +250,23 @@ def test_every_try_has_a_deadline(caller: Caller, server: Any, refusal: Any) -> 
     ],
 )
 def test_only_what_may_pass_is_tried_again(
-    caller: Caller, server: Any, refusal: Any, code: Any, reason: str, retry_after_s: float | None, tries: int
+    caller: Caller, server: Server, code: Any, reason: str, retry_after_s: float | None, tries: int
 ) -> None:
-    server.service.script = deque([refusal(code, reason=reason, retry_after_s=retry_after_s)] * 9)
+    server.service.script = deque([Refusal(code, reason=reason, retry_after_s=retry_after_s)] * 9)
     with pytest.raises(Exception, match="refused by the test"):
         caller.clean(b"x")
     assert len(server.service.requests) == tries
 
 
-def test_a_pause_that_does_not_fit_the_deadline_is_not_begun(caller: Caller, server: Any, refusal: Any) -> None:
-    server.service.script = deque([refusal(BUSY, reason="QUEUE_FULL", retry_after_s=3600.0)])
+def test_a_pause_that_does_not_fit_the_deadline_is_not_begun(caller: Caller, server: Server) -> None:
+    server.service.script = deque([Refusal(BUSY, reason="QUEUE_FULL", retry_after_s=3600.0)])
     with pytest.raises(OverloadedError) as caught:
         caller.clean(b"x", timeout_s=60)
     assert caught.value.retry_after_s == 3600.0
     assert len(server.service.requests) == 1
 
 
-def test_a_server_that_never_answers_is_left_at_the_deadline(caller: Caller, server: Any) -> None:
+def test_a_server_that_never_answers_is_left_at_the_deadline(caller: Caller, server: Server) -> None:
     server.service.hold.clear()
     with pytest.raises(DeadlineExceededError):
         caller.clean(b"x", timeout_s=0.2)
@@ -276,7 +278,7 @@ def test_an_address_without_a_server_is_named(connect: Connect, silent_target: s
     assert caught.value.target == silent_target
 
 
-def test_each_client_has_its_own_connection(connect: Connect, server: Any) -> None:
+def test_each_client_has_its_own_connection(connect: Connect, server: Server) -> None:
     for _ in range(3):
         connect(server.target).clean(b"x")
     assert len(server.service.peers) == 3
@@ -290,7 +292,7 @@ def test_only_names_that_stand_for_many_addresses_get_round_robin() -> None:
 # --- many images -------------------------------------------------------------------------------------------------
 
 
-def test_many_images_each_come_back_once_under_their_index(caller: Caller, server: Any) -> None:
+def test_many_images_each_come_back_once_under_their_index(caller: Caller, server: Server) -> None:
     server.service.batch_of = 3
     outcomes = caller.clean_many((bytes([number]) for number in range(51)), concurrency=6)
     assert {index: outcome.image for index, outcome in outcomes} == {  # type: ignore[union-attr]
@@ -299,7 +301,7 @@ def test_many_images_each_come_back_once_under_their_index(caller: Caller, serve
     assert len(outcomes) == 51
 
 
-def test_no_more_images_are_under_way_than_asked_for(caller: Caller, server: Any) -> None:
+def test_no_more_images_are_under_way_than_asked_for(caller: Caller, server: Server) -> None:
     taken: list[int] = []
 
     def images() -> Iterator[bytes]:
@@ -314,8 +316,8 @@ def test_no_more_images_are_under_way_than_asked_for(caller: Caller, server: Any
     assert server.service.most_unanswered == 4
 
 
-def test_a_bad_image_does_not_harm_the_others(caller: Caller, server: Any, refusal: Any) -> None:
-    server.service.script = deque([None, refusal(BAD, reason="IMAGE_UNDECODABLE"), None])
+def test_a_bad_image_does_not_harm_the_others(caller: Caller, server: Server) -> None:
+    server.service.script = deque([None, Refusal(BAD, reason="IMAGE_UNDECODABLE"), None])
     outcomes = dict(caller.clean_many([b"0", b"1", np.zeros((1, 1)), b"3"], concurrency=1))
     assert outcomes[0].image == b"cleaned:0"  # type: ignore[union-attr]
     assert isinstance(outcomes[1], InvalidImageError)
@@ -323,8 +325,8 @@ def test_a_bad_image_does_not_harm_the_others(caller: Caller, server: Any, refus
     assert outcomes[3].image == b"cleaned:3"  # type: ignore[union-attr]
 
 
-def test_an_overloaded_server_gets_the_item_again(caller: Caller, server: Any, refusal: Any) -> None:
-    busy = refusal(BUSY, reason="QUEUE_FULL", retry_after_s=0.0)
+def test_an_overloaded_server_gets_the_item_again(caller: Caller, server: Server) -> None:
+    busy = Refusal(BUSY, reason="QUEUE_FULL", retry_after_s=0.0)
     server.service.script = deque([busy, busy, busy, None, busy, busy, busy, busy])
     outcomes = dict(caller.clean_many([b"0", b"1"], concurrency=1))
     assert outcomes[0].image == b"cleaned:0"  # type: ignore[union-attr]
@@ -332,8 +334,8 @@ def test_an_overloaded_server_gets_the_item_again(caller: Caller, server: Any, r
     assert len(server.service.requests) == 8
 
 
-def test_items_of_a_broken_stream_go_over_a_new_one(caller: Caller, server: Any, refusal: Any) -> None:
-    server.service.stream_breaks = deque([refusal(DOWN, reason="DRAINING")] * 2)
+def test_items_of_a_broken_stream_go_over_a_new_one(caller: Caller, server: Server) -> None:
+    server.service.stream_breaks = deque([Refusal(DOWN, reason="DRAINING")] * 2)
     outcomes = dict(caller.clean_many([b"0", b"1", b"2"], concurrency=3))
     assert {index: outcome.image for index, outcome in outcomes.items()} == {  # type: ignore[union-attr]
         0: b"cleaned:0",
@@ -342,14 +344,14 @@ def test_items_of_a_broken_stream_go_over_a_new_one(caller: Caller, server: Any,
     }
 
 
-def test_every_item_and_every_stream_has_a_deadline(caller: Caller, server: Any) -> None:
+def test_every_item_and_every_stream_has_a_deadline(caller: Caller, server: Server) -> None:
     caller.clean_many([b"x"] * 3, timeout_s=7)
     assert all(0 < timeout_s <= 7 for timeout_s in server.service.item_timeouts_s)
     assert all(7 < remaining_s < 70 for remaining_s in server.service.remaining_s)
 
 
 def test_an_unanswered_item_fails_alone_at_its_deadline(
-    caller: Caller, server: Any, monkeypatch: pytest.MonkeyPatch
+    caller: Caller, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("denoised._window._GRACE_S", 0.0)
     server.service.batch_of = 2  # a lone item is answered when the client ends the stream, which is too late
@@ -357,12 +359,12 @@ def test_an_unanswered_item_fails_alone_at_its_deadline(
     assert isinstance(outcomes[0], DeadlineExceededError)
 
 
-def test_leaving_early_cancels_the_stream(caller: Caller, server: Any) -> None:
+def test_leaving_early_cancels_the_stream(caller: Caller, server: Server) -> None:
     caller.first_of_many((b"x" for _ in range(1000)), concurrency=2)
     assert server.service.stream_ended.wait(timeout=30)
 
 
-def test_the_callers_own_error_comes_through(caller: Caller, server: Any) -> None:
+def test_the_callers_own_error_comes_through(caller: Caller, server: Server) -> None:
     def images() -> Iterator[bytes]:
         yield b"x"
         raise ZeroDivisionError
@@ -382,7 +384,7 @@ def test_impossible_settings_are_refused_before_the_first_image(caller: Caller, 
         caller.clean_many([b"x"], **option)
 
 
-async def test_images_may_come_from_an_async_generator(server: Any) -> None:
+async def test_images_may_come_from_an_async_generator(server: Server) -> None:
     async def images() -> AsyncIterator[bytes]:
         for number in range(10):
             await asyncio.sleep(0)
@@ -393,7 +395,7 @@ async def test_images_may_come_from_an_async_generator(server: Any) -> None:
     assert sorted(indices) == list(range(10))
 
 
-def test_a_closed_client_is_closed(server: Any) -> None:
+def test_a_closed_client_is_closed(server: Server) -> None:
     with Client(server.target) as client:
         client.clean(b"x")
     with pytest.raises(ValueError, match="closed"):

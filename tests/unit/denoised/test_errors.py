@@ -2,13 +2,14 @@
 
 import re
 from collections import deque
-from typing import Any
+from typing import NoReturn
 
 import grpc
 import pytest
 
 from denoised import Client, DenoisedError, RetryPolicy, _failures, errors
 from google.rpc import status_pb2
+from tests.unit.denoised.conftest import Refusal, Server
 
 Code = grpc.StatusCode
 
@@ -40,9 +41,9 @@ CASES = [
 
 @pytest.mark.parametrize(("code", "reason", "retry_after_s", "kind"), CASES)
 def test_each_refusal_has_its_class_reason_and_details(
-    server: Any, refusal: Any, code: grpc.StatusCode, reason: str, retry_after_s: float | None, kind: type[Exception]
+    server: Server, code: grpc.StatusCode, reason: str, retry_after_s: float | None, kind: type[Exception]
 ) -> None:
-    sent = refusal(code, reason=reason, field="image.encoded.data", retry_after_s=retry_after_s)
+    sent = Refusal(code, reason=reason, field="image.encoded.data", retry_after_s=retry_after_s)
     server.service.script = deque([sent])
     with Client(server.target, retry=RetryPolicy(try_count=1)) as client, pytest.raises(DenoisedError) as caught:
         client.clean(b"x")
@@ -60,9 +61,9 @@ def test_each_refusal_has_its_class_reason_and_details(
 
 @pytest.mark.parametrize(("code", "reason", "retry_after_s", "kind"), CASES)
 def test_the_status_of_a_stream_item_means_the_same(
-    refusal: Any, code: grpc.StatusCode, reason: str, retry_after_s: float | None, kind: type[Exception]
+    code: grpc.StatusCode, reason: str, retry_after_s: float | None, kind: type[Exception]
 ) -> None:
-    status = refusal(code, reason=reason, retry_after_s=retry_after_s).status()
+    status = Refusal(code, reason=reason, retry_after_s=retry_after_s).status()
     assert type(_failures.from_status(status, target="t:1")) is kind
 
 
@@ -73,17 +74,16 @@ def test_a_code_from_the_future_is_an_internal_error() -> None:
     assert "UNKNOWN" in str(error)
 
 
-def test_details_that_a_proxy_made_wrong_are_left_aside(server: Any, refusal: Any) -> None:
-    sent = refusal(Code.INVALID_ARGUMENT, reason="IMAGE_TOO_LARGE")
+def test_details_that_a_proxy_made_wrong_are_left_aside(server: Server) -> None:
+    sent = Refusal(Code.INVALID_ARGUMENT, reason="IMAGE_TOO_LARGE")
     rewritten = sent.status()
     rewritten.message = "the status says this, the trailer that"
 
-    def deny(request: object, context: grpc.ServicerContext) -> None:
+    def deny(context: grpc.ServicerContext) -> NoReturn:
         context.set_trailing_metadata((("grpc-status-details-bin", rewritten.SerializeToString()),))
         context.abort(Code.INVALID_ARGUMENT, sent.message)
 
-    server.service._response = None
-    server.service._note = deny
+    server.service.answer = deny
     with Client(server.target) as client, pytest.raises(errors.InvalidRequestError) as caught:
         client.clean(b"x")
     assert type(caught.value) is errors.InvalidRequestError

@@ -33,6 +33,7 @@ def specs(draw: st.DrawFn) -> NoiseSpec:
         clip=clip,
         quantise=draw(st.sampled_from(["none", "u8", "u16"])) if clip else "none",
         grey_share=draw(st.floats(0, 1)),
+        clean_share=draw(st.floats(0, 1)),
     )
 
 
@@ -58,10 +59,13 @@ def test_a_spec_survives_json(spec: NoiseSpec) -> None:
 
 def test_the_canonical_text_and_its_digest_never_change() -> None:
     # A changed text would silently part every model file from the run that made it.
-    text = '{"clip":true,"grey_share":0.0,"kind":"gaussian","quantise":"u8","sigma_max":50.0,"sigma_min":0.0}'
+    text = (
+        '{"clean_share":0.0,"clip":true,"grey_share":0.0,"kind":"gaussian","quantise":"u8",'
+        '"sigma_max":50.0,"sigma_min":0.0}'
+    )
     assert PLAIN.to_json() == text
     assert PLAIN.digest() == hashlib.sha256(text.encode("ascii")).hexdigest()
-    assert PLAIN.digest() == "d324605a8b5a308615372958dc4d989bf3de72f5cf14a23bce85da421f038da6"
+    assert PLAIN.digest() == "2c7bc2e5c962b39ee85f1eaa93106ed576856d0cd0f6c442dfe6d41717a00c77"
 
 
 def test_defaults_may_be_left_out_and_key_order_does_not_matter() -> None:
@@ -122,6 +126,8 @@ def test_text_that_is_no_json_object_is_refused(text: str) -> None:
         ({"grey_share": -0.1}, r"-0\.1"),
         ({"grey_share": 1.1}, r"1\.1"),
         ({"grey_share": float("nan")}, "nan"),
+        ({"clean_share": -0.1}, r"clean_share is -0\.1"),
+        ({"clean_share": 1.1}, r"clean_share is 1\.1"),
     ],
 )
 def test_values_out_of_range_are_refused_and_named(changes: dict[str, object], named: str) -> None:
@@ -140,6 +146,7 @@ def test_values_out_of_range_are_refused_and_named(changes: dict[str, object], n
         {"sigma_max": None},
         {"grey_share": "0.5"},
         {"grey_share": False},
+        {"clean_share": "0"},
     ],
     ids=str,
 )
@@ -150,13 +157,14 @@ def test_values_of_another_type_are_refused_when_a_spec_is_read(changes: dict[st
 
 
 @unhurried
-@given(specs(), st.floats(0, 255))
-def test_a_fixed_level_changes_nothing_but_the_range(spec: NoiseSpec, sigma: float) -> None:
+@given(specs(), st.floats(0, 255), st.integers(0, 2**32 - 1))
+def test_a_fixed_level_is_always_drawn_and_keeps_the_rest_of_the_policy(
+    spec: NoiseSpec, sigma: float, seed: int
+) -> None:
     fixed = spec.at(sigma)
-    assert (fixed.sigma_min, fixed.sigma_max) == (sigma, sigma)
-    assert json.loads(fixed.to_json()).items() - {("sigma_min", sigma), ("sigma_max", sigma)} == {
-        (key, value) for key, value in json.loads(spec.to_json()).items() if not key.startswith("sigma")
-    }
+    assert fixed.draw_sigma(keyed_rng(seed)) == sigma
+    kept = ("kind", "clip", "quantise", "grey_share")
+    assert [getattr(fixed, name) for name in kept] == [getattr(spec, name) for name in kept]
 
 
 # The drawn level
@@ -164,8 +172,9 @@ def test_a_fixed_level_changes_nothing_but_the_range(spec: NoiseSpec, sigma: flo
 
 @unhurried
 @given(specs(), st.integers(0, 2**32 - 1))
-def test_a_drawn_level_lies_in_the_range(spec: NoiseSpec, seed: int) -> None:
-    assert spec.sigma_min <= spec.draw_sigma(keyed_rng(seed)) <= spec.sigma_max
+def test_a_drawn_level_lies_in_the_range_or_is_none_at_all(spec: NoiseSpec, seed: int) -> None:
+    sigma = spec.draw_sigma(keyed_rng(seed))
+    assert spec.sigma_min <= sigma <= spec.sigma_max or (sigma == 0 and spec.clean_share > 0)
 
 
 def test_drawn_levels_fill_the_range_evenly() -> None:
@@ -174,6 +183,21 @@ def test_drawn_levels_fill_the_range_evenly() -> None:
     counts, _ = np.histogram(levels, bins=10, range=(10.0, 50.0))
     # Chi-square with 9 degrees of freedom: 33.7 is its 99.99 % quantile.
     assert np.sum((counts - 200.0) ** 2 / 200.0) < 33.7
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 1.0])
+def test_the_clean_share_of_images_gets_no_noise(share: float) -> None:
+    spec = NoiseSpec(kind="gaussian", sigma_min=5.0, sigma_max=50.0, clean_share=share)
+    clean_count = sum(spec.draw_sigma(keyed_rng(0, 0, index)) == 0 for index in range(2000))
+    # Five standard errors of a count.
+    assert clean_count == pytest.approx(2000 * share, abs=5 * np.sqrt(2000 * share * (1 - share)))
+
+
+def test_a_clean_share_changes_no_level_of_the_other_images() -> None:
+    mixed = NoiseSpec(kind="gaussian", sigma_min=5.0, sigma_max=50.0, clean_share=0.3)
+    always = NoiseSpec(kind="gaussian", sigma_min=5.0, sigma_max=50.0)
+    pairs = [(mixed.draw_sigma(keyed_rng(index)), always.draw_sigma(keyed_rng(index))) for index in range(100)]
+    assert {drawn for drawn, level in pairs if drawn != level} == {0.0}
 
 
 # The noise

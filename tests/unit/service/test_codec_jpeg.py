@@ -67,7 +67,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "optimised": {"optimize": True},
     "restart markers": {"restart_marker_blocks": 3},
     "without colour transform": {"keep_rgb": True},
-    "metadata": {"exif": b"Exif\0\0" + EXIF, "icc_profile": bytes(70_000)},
+    "metadata": {"exif": b"Exif\0\0" + EXIF, "icc_profile": bytes(7_000)},
 }
 
 
@@ -116,10 +116,13 @@ def test_damage_amid_the_scan_is_refused(share: float) -> None:
         decoded(changed(ROCKET, at, bytes((x * 37 + 11) % 250 for x in range(40))))
 
 
+SMALL = [jpeg_file(photo(24, 31), **options) for options in KINDS.values()]
+
+
 @settings(deadline=None, max_examples=300)
-@given(st.sampled_from(sorted(KINDS)), st.integers(0, 2**32 - 1), st.integers(1, 4))
-def test_damage_gives_an_image_of_the_promised_size_or_a_refusal(kind: str, seed: int, count: int) -> None:
-    data, rng = jpeg_file(photo(24, 31), **KINDS[kind]), np.random.default_rng(seed)
+@given(st.sampled_from(SMALL), st.integers(0, 2**32 - 1), st.integers(1, 4))
+def test_damage_gives_an_image_of_the_promised_size_or_a_refusal(data: bytes, seed: int, count: int) -> None:
+    rng = np.random.default_rng(seed)
     for at in rng.integers(0, len(data), count):
         data = changed(data, int(at), rng.bytes(1))
     try:
@@ -141,8 +144,8 @@ def test_fill_bytes_and_markers_without_a_body_are_passed_over() -> None:
     np.testing.assert_array_equal(decoded(padded).colour, decoded(data).colour)
 
 
-def grey16() -> NDArray[np.uint16]:
-    return photo()[..., 0].astype(np.uint16) * 16
+def grey(bits: int) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    return np.ascontiguousarray(photo()[..., 0]) if bits == 8 else photo()[..., 0].astype(np.uint16) << bits - 8
 
 
 def refused() -> dict[str, tuple[type[InvalidArgument], str, bytes]]:
@@ -151,10 +154,10 @@ def refused() -> dict[str, tuple[type[InvalidArgument], str, bytes]]:
     two_components = segment(0xC0, b"\x08\0\x10\0\x10\2" + b"\1\x11\0\2\x11\0")
     cmyk = io.BytesIO()
     PIL.Image.fromarray(photo()).convert("CMYK").save(cmyk, "JPEG")
-    lossless = imagecodecs.jpeg8_encode(photo()[..., 0], lossless=True)
+    lossless = imagecodecs.jpeg8_encode(grey(8), lossless=True)
     return {
         "CMYK": (UnsupportedImage, "CMYK or YCCK, convert it to RGB", cmyk.getvalue()),
-        "12 bits": (UnsupportedImage, "12-bit sequential", imagecodecs.jpeg8_encode(grey16(), bitspersample=12)),
+        "12 bits": (UnsupportedImage, "12-bit sequential", imagecodecs.jpeg8_encode(grey(12), bitspersample=12)),
         "lossless": (UnsupportedImage, "8-bit lossless", lossless),
         "arithmetic coding": (UnsupportedImage, "8-bit arithmetic", changed(data, at - 3, b"\xc9")),
         "hierarchical": (UnsupportedImage, "8-bit hierarchical", changed(data, at - 3, b"\xc5")),

@@ -484,6 +484,34 @@ def test_the_grey_share_of_samples_is_grey_in_noisy_and_clean(pack: Pack, share:
     assert grey_count == pytest.approx(400 * share, abs=5 * np.sqrt(400 * share * (1 - share)))
 
 
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_the_synthetic_share_of_samples_is_drawn_and_the_rest_cropped(tmp_path: Path, share: float) -> None:
+    photograph = np.empty((16, 16, 3), dtype=np.uint8)
+    photograph[:] = (1, 2, 3)
+    mixed = CropSampler(
+        packed(tmp_path, [photograph]), CLEAN, seed=SEED, crop_px=16, samples_per_epoch=10, synthetic_share=share
+    )
+    drawn = []
+    for number in range(400):
+        noisy, clean, _ = mixed.sample(number)
+        assert_same_sample((noisy, clean, 0.0), mixed.sample(number))
+        assert clean.shape == (16, 16, 3)
+        np.testing.assert_array_equal(np.rint(clean * 255) / np.float32(255), clean)
+        if not np.array_equal(np.rint(clean * 255), photograph):
+            drawn.append(clean.tobytes())
+    assert len(drawn) == pytest.approx(400 * share, abs=5 * np.sqrt(400 * share * (1 - share)))
+    # Some are of one colour, and black and white are among the colours; most differ.
+    assert len(set(drawn)) > 0.8 * len(drawn) or not drawn
+
+
+def test_samples_of_the_clean_share_are_the_image_itself(pack: Pack) -> None:
+    noise = NoiseSpec(kind="gaussian", sigma_min=5.0, sigma_max=20.0, clean_share=0.5)
+    samples = [sampler(pack, noise).sample(number) for number in range(40)]
+    assert 0 < sum(sigma == 0 for _, _, sigma in samples) < 40
+    for noisy, clean, sigma in samples:
+        assert np.array_equal(noisy, clean) == (sigma == 0)
+
+
 def test_grey_is_the_luma_of_the_colours(tmp_path: Path) -> None:
     colour = np.empty((16, 16, 3), dtype=np.uint8)
     colour[:] = (200, 100, 50)

@@ -24,13 +24,13 @@ def off_by(error: float) -> tuple[torch.Tensor, torch.Tensor]:
 @pytest.mark.parametrize("sign", [1, -1], ids=["too bright", "too dark"])
 @pytest.mark.parametrize(
     ("kind", "expected"),
-    [("mse", 0.01), ("charbonnier", math.sqrt(0.01 + 1e-6)), ("log_mse", math.log(0.01 + 1e-7))],
+    [("mse", 0.01), ("charbonnier", math.sqrt(0.01 + 1e-6)), ("log_mse", math.log(0.01 + 2e-6))],
 )
 def test_a_constant_error_of_a_tenth_costs_a_known_amount(kind: str, expected: float, sign: int) -> None:
     assert image_loss(*off_by(sign * 0.1), kind).item() == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize(("kind", "expected"), [("mse", 0.0), ("charbonnier", 1e-3), ("log_mse", math.log(1e-7))])
+@pytest.mark.parametrize(("kind", "expected"), [("mse", 0.0), ("charbonnier", 1e-3), ("log_mse", math.log(2e-6))])
 def test_a_perfect_image_costs_the_least_and_has_a_finite_gradient(kind: str, expected: float) -> None:
     output, clean = off_by(0.0)
     output.requires_grad_()
@@ -65,9 +65,9 @@ def test_log_mse_is_the_mean_psnr_up_to_its_factor() -> None:
     noise = torch.randn(2, 3, 32, 32, generator=generator) * torch.tensor([0.2, 0.03])[:, None, None, None]
     output = clean + noise
     mean_psnr_db = sum(psnr_db(o.numpy(), c.numpy(), value_range=1.0) for o, c in zip(output, clean, strict=True)) / 2
-    # The epsilon of 1e-7 beside a squared error of 9e-4 moves the figure by 0.0005 dB.
+    # The epsilon of 2e-6 beside squared errors of 9e-4 and 4e-2 moves the mean by 0.005 dB.
     factor_db = -10 / math.log(10)
-    assert factor_db * image_loss(output, clean, "log_mse").item() == pytest.approx(mean_psnr_db, abs=1e-3)
+    assert factor_db * image_loss(output, clean, "log_mse").item() == pytest.approx(mean_psnr_db, abs=6e-3)
 
 
 def test_an_unknown_image_loss_is_refused_by_name() -> None:

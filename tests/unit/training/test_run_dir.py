@@ -15,6 +15,7 @@ import torch
 from training.config import RunConfig
 from training.errors import RunError
 from training.run_dir import RunDir
+from training.scores import Evaluation, ImageScore
 
 pytestmark = pytest.mark.training
 
@@ -101,6 +102,17 @@ def test_a_directory_without_a_readable_config_holds_no_run(tmp_path: Path, text
         (tmp_path / "config.json").write_text(text)
     with pytest.raises(RunError, match="holds no run"):
         RunDir(tmp_path).load_config()
+
+
+def test_evaluations_come_back_by_name_and_a_later_one_takes_the_place_of_the_earlier(run_dir: RunDir) -> None:
+    def evaluation(image_set: str, level_db: float) -> Evaluation:
+        score = ImageScore("a.png", 25.0, 24.5, 20.2, level_db, 0.4, 0.9)
+        return Evaluation(image_set, "PSNR in dB", (score,))
+
+    assert run_dir.load_evaluations() == []
+    for image_set, level_db in (("val", 30.0), ("kodak", 31.0), ("val", 32.0)):
+        run_dir.save_evaluation(evaluation(image_set, level_db))
+    assert RunDir(run_dir.path).load_evaluations() == [evaluation("kodak", 31.0), evaluation("val", 32.0)]
 
 
 # Checkpoints

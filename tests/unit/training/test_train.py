@@ -60,9 +60,9 @@ def tiny_config(**changes: Any) -> RunConfig:
             "decoder_blocks": [0],
             "estimator_width": 16,
         },
-        "noise": {"kind": "gaussian", "sigma_min": 5, "sigma_max": 50, "grey_share": 0.2},
+        "noise": {"kind": "gaussian", "sigma_min": 5, "sigma_max": 50, "grey_share": 0.2, "clean_share": 0.1},
         # Five samples an epoch and two a step: checkpoints fall within epochs and within schedules.
-        "data": {"crop_px": 16, "batch_size": 2, "samples_per_epoch": 5},
+        "data": {"crop_px": 16, "batch_size": 2, "samples_per_epoch": 5, "synthetic_share": 0.2},
         "optimiser": {
             "steps": STEPS,
             "learning_rate": 3e-3,
@@ -389,8 +389,8 @@ def test_without_held_out_images_there_is_no_figure(tmp_path: Path) -> None:
 def test_the_loss_falls_and_the_held_out_image_gains_on_a_tiny_problem(pack: Pack, tmp_path: Path) -> None:
     config = tiny_config(
         optimiser={"steps": 300, "learning_rate": 8e-3, "warmup_steps": 10, "ema_decay": 0.9},
-        data={"batch_size": 8, "samples_per_epoch": 1000},
-        noise={"sigma_min": 25, "sigma_max": 25},
+        data={"batch_size": 8, "samples_per_epoch": 1000, "synthetic_share": 0},
+        noise={"sigma_min": 25, "sigma_max": 25, "clean_share": 0},
         log_every_steps=20,
         checkpoint_every_steps=300,
     )
