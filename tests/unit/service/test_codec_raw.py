@@ -104,9 +104,9 @@ def test_another_length_is_refused(size_bytes: int) -> None:
 @pytest.mark.parametrize("size_px", [0, -1, -(2**31)])
 @pytest.mark.parametrize("field", ["height_px", "width_px"])
 def test_sizes_below_1_are_refused(field: str, size_px: int) -> None:
-    sizes = {"height_px": 5, "width_px": 5, field: size_px}
+    sizes = {"height_px": 5, "width_px": 5} | {field: size_px}
     with pytest.raises(InvalidSamples, match=f"{field} is {size_px}") as refusal:
-        header(**sizes)
+        header(height_px=sizes["height_px"], width_px=sizes["width_px"])
     assert refusal.value.field == f"image.raw.{field}"
 
 
