@@ -20,7 +20,7 @@ from service.batcher import Batcher
 from service.cpu import usable_core_count
 from service.engine import EngineOptions
 from service.http import HttpServer, build_http_app
-from service.lifecycle import Lifecycle, State
+from service.lifecycle import InFlight, Lifecycle, State
 from service.metrics import Metrics
 from service.pipeline import CodecPool, Denoiser
 from service.registry import Registry, load_models, warm_up
@@ -33,6 +33,8 @@ _log = structlog.get_logger()
 
 # A name of its own, so that NOT_SERVING while draining takes the pod out of rotation without restarting it.
 LIVE_SERVICE: Final = "live"
+# Answers are handed to gRPC before they are on the wire; this is for the wire.
+_LAST_BYTES_S: Final = 2.0
 _KEEPALIVE_S: Final = 30
 _KEEPALIVE_TIMEOUT_S: Final = 10
 # Half of the shortest keepalive that clients are told to use, so that none is sent away for pinging.
@@ -50,6 +52,7 @@ class Service:
             collector(registry=self._registry_of_metrics)
         self._metrics = Metrics(self._registry_of_metrics)
         self._lifecycle = Lifecycle()
+        self._in_flight = InFlight()
         self._clock = clock
         lane_count = settings.lane_count or max(1, cores // settings.threads_per_lane)
         self._engine_options = EngineOptions(lane_count, settings.threads_per_lane)
@@ -93,18 +96,23 @@ class Service:
         return grpc_port, http_port
 
     async def stop(self) -> None:
-        """Refuses new calls, lets those in flight finish, closes everything.
+        """Refuses new calls, answers those that were taken, closes everything. Legal at any time after ``start``.
 
-        In this order: 1. health says NOT_SERVING and new calls get UNAVAILABLE; 2. wait for endpoints to change; 3. close the
-        port and wait for calls in flight; 4. wait for lanes; 5. close threads and HTTP.
+        In this order:
+        1. health says NOT_SERVING, and new calls and stream items get UNAVAILABLE;
+        2. wait for endpoints to change, then for everything that was taken to be answered;
+        3. close the port, which ends calls that never end by themselves (health watches, idle streams);
+        4. wait for the lanes, close threads and HTTP.
         """
-        if self._server is not None:
+        if self._lifecycle.state is State.SERVING:
+            assert self._server is not None
             self._enter(State.DRAINING)
             _log.info("draining")
             await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
-            await self._health.enter_graceful_shutdown()
             await asyncio.sleep(self._settings.drain_delay_s)
-            await self._server.stop(self._settings.drain_timeout_s)
+            if not await self._in_flight.wait_idle(self._settings.drain_timeout_s):
+                _log.warning("some requests were not answered in time", drain_timeout_s=self._settings.drain_timeout_s)
+            await self._server.stop(_LAST_BYTES_S)
         await self._batcher.idle()
         self._lanes.shutdown()
         self._codecs.close()
@@ -150,11 +158,16 @@ class Service:
                 batch_image_count=settings.batch_image_count,
                 stream_items_in_flight=settings.stream_items_in_flight,
             ),
+            lifecycle=self._lifecycle,
+            in_flight=self._in_flight,
             clock=self._clock,
             metrics=self._metrics,
         )
         interceptor = StatusInterceptor(
-            lifecycle=self._lifecycle, metrics=self._metrics, service_prefix=f"/{SERVICE_NAME}/"
+            lifecycle=self._lifecycle,
+            in_flight=self._in_flight,
+            metrics=self._metrics,
+            service_prefix=f"/{SERVICE_NAME}/",
         )
         server = grpc.aio.server(interceptors=[interceptor], options=_channel_options(settings))
         register = denoised_pb2_grpc.add_DenoiseServiceServicer_to_server

@@ -197,14 +197,13 @@ class Batcher:
             )
 
     def _count_release(self, decision: Decision[_Item], limit: int) -> None:
-        taken = sum(ticket.pixel_count for ticket in decision.batch)
-        unit = decision.batch[0].pixel_count
-        if self._scheduler.queued_ticket_count == 0:
-            release = Release.QUEUE_EMPTY
-        elif taken + unit > self._batch_pixel_count:
+        with_one_more = sum(ticket.pixel_count for ticket in decision.batch) + decision.batch[0].pixel_count
+        if with_one_more > self._batch_pixel_count:
             release = Release.FULL
+        elif with_one_more > limit:
+            release = Release.LANE_SHARE
         else:
-            release = Release.LANE_SHARE if taken + unit > limit else Release.QUEUE_EMPTY
+            release = Release.NO_MORE
         self._metrics.batch_releases.labels(release.value).inc()
 
     def _start(self, lane: int, batch: Sequence[Ticket[_Item]]) -> None:
@@ -268,7 +267,10 @@ def _run_batch(engine: Engine, lane: int, units: Sequence[Unit], clock: Callable
     """In a lane's thread: reads, computes and writes the units. Never raises; each unit has its own outcome."""
     started_at_s = clock()
     errors: list[ServiceError | None] = [None] * len(units)
-    failure_count = _run_part(engine, lane, units, range(len(units)), errors)
+    try:
+        failure_count = _run_part(engine, lane, units, range(len(units)), errors)
+    except Exception as error:  # noqa: BLE001 -- a lane that raised would never answer its waiters
+        errors, failure_count = [_as_service_error(error)] * len(units), 1
     return _BatchOutcome(errors, started_at_s, clock(), failure_count)
 
 

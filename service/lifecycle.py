@@ -1,7 +1,12 @@
-"""The states of the service and the legal ways between them, as a table."""
+"""The states of the service, the legal ways between them as a table, and what is still to be answered."""
 
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import Enum
 from typing import Final
+
+from service.errors import Draining, Unavailable
 
 
 class State(Enum):
@@ -37,7 +42,44 @@ class Lifecycle:
     def state(self) -> State:
         return self._state
 
+    def require_serving(self) -> None:
+        """Raises Unavailable or Draining unless requests are taken."""
+        if self._state is State.STARTING:
+            raise Unavailable("the service is starting; send again shortly")
+        if self._state is not State.SERVING:
+            raise Draining("the service is stopping; send again, another replica will take it")
+
     def enter(self, state: State) -> None:
         if (self._state, state) not in _TRANSITIONS:
             raise IllegalTransition(f"the service is {self._state.value}; it can't become {state.value}")
         self._state = state
+
+
+class InFlight:
+    """Requests that were taken and are not answered yet."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """Counts one request for the length of the block."""
+        self._count += 1
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._count -= 1
+            if self._count == 0:
+                self._idle.set()
+
+    async def wait_idle(self, timeout_s: float) -> bool:
+        """True once all are answered, False when the time is up."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._idle.wait()
+        except TimeoutError:
+            return False
+        return True

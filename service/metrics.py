@@ -26,11 +26,11 @@ class Stage(Enum):
 
 
 class Release(Enum):
-    """Why a batch left the queue as it did."""
+    """What ended the filling of a batch: its pixel budget, its lane's share of the queue, or no more units alike."""
 
     FULL = "full"
     LANE_SHARE = "lane_share"
-    QUEUE_EMPTY = "queue_empty"
+    NO_MORE = "no_more"
 
 
 class Metrics:

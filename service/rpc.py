@@ -12,13 +12,16 @@ from denoised.v1 import denoised_pb2 as pb
 from denoised.v1 import denoised_pb2_grpc
 from service import convert
 from service.batcher import Client
-from service.errors import DeadlineExceeded, InvalidOption
+from service.errors import DeadlineExceeded, ImageTooLarge, InvalidOption, ServiceError
+from service.lifecycle import InFlight, Lifecycle
 from service.metrics import Metrics
 from service.pipeline import Denoiser
 from service.registry import Registry
 from service.status import Context, observe_failure
 from service.stream import ItemStream
 
+# Field tags and lengths around one result.
+_FRAMING_BYTES: Final = 16
 SERVICE_NAME: Final = pb.DESCRIPTOR.services_by_name["DenoiseService"].full_name
 
 
@@ -42,9 +45,13 @@ class DenoiseServicer(denoised_pb2_grpc.DenoiseServiceServicer):
         denoiser: Denoiser,
         registry: Registry,
         limits: RpcLimits,
+        lifecycle: Lifecycle,
+        in_flight: InFlight,
         clock: Callable[[], float],
         metrics: Metrics,
     ) -> None:
+        self._lifecycle = lifecycle
+        self._in_flight = in_flight
         self._denoiser = denoiser
         self._registry = registry
         self._limits = limits
@@ -64,7 +71,16 @@ class DenoiseServicer(denoised_pb2_grpc.DenoiseServiceServicer):
             raise InvalidOption(f"the batch has {count} images; 1 to {limit} are allowed; split it", field="requests")
         client, deadline_s = _client_of(context), self._deadline_s(context)
         results = await asyncio.gather(*(self._outcome(item, client, deadline_s) for item in request.requests))
-        return pb.DenoiseBatchResponse(results=results)
+        response = pb.DenoiseBatchResponse()
+        size_bytes = 0
+        for result in results:
+            size_bytes += result.ByteSize() + _FRAMING_BYTES
+            if size_bytes > self._limits.message_bytes:
+                error = self._too_large(size_bytes, "send fewer images in one batch")
+                response.results.append(pb.DenoiseResult(status=observe_failure(error, self._metrics)))
+            else:
+                response.results.append(result)
+        return response
 
     async def DenoiseStream(  # noqa: N802 -- the name is the API's
         self, request_iterator: AsyncIterator[pb.DenoiseStreamRequest], context: Context
@@ -76,6 +92,7 @@ class DenoiseServicer(denoised_pb2_grpc.DenoiseServiceServicer):
             run=lambda frame: self._item_outcome(frame, client, stream_deadline_s),
             refuse=lambda error: self._counted(pb.DenoiseResult(status=observe_failure(error, self._metrics))),
             write=context.write,
+            hold=self._in_flight.hold,
             items_in_flight=self._limits.stream_items_in_flight,
         )
         await stream.serve(request_iterator)
@@ -111,7 +128,16 @@ class DenoiseServicer(denoised_pb2_grpc.DenoiseServiceServicer):
                 outcome = await self._denoiser.denoise(source, options, model, client=client, deadline_s=deadline_s)
         except TimeoutError as error:
             raise DeadlineExceeded("the deadline passed before the image was done; allow more time") from error
-        return convert.response_of(outcome, request, model)
+        response = convert.response_of(outcome, request, model)
+        if response.ByteSize() > self._limits.message_bytes:
+            raise self._too_large(response.ByteSize(), "ask for JPEG, or send the image in parts")
+        return response
+
+    def _too_large(self, size_bytes: int, remedy: str) -> ImageTooLarge:
+        return ImageTooLarge(
+            f"the answer has {size_bytes} bytes; a message holds at most {self._limits.message_bytes}; {remedy}",
+            field="options.output_container",
+        )
 
     async def _outcome(self, request: pb.DenoiseRequest, client: Client, deadline_s: float) -> pb.DenoiseResult:
         """Like :meth:`_denoise`, with errors as a status."""
@@ -125,8 +151,9 @@ class DenoiseServicer(denoised_pb2_grpc.DenoiseServiceServicer):
     ) -> pb.DenoiseResult:
         """The outcome of one item of a stream, which has a deadline of its own."""
         try:
+            self._lifecycle.require_serving()
             timeout_s = convert.timeout_s(frame) if frame.HasField("timeout") else self._limits.default_timeout_s
-        except InvalidOption as error:
+        except ServiceError as error:
             return self._counted(pb.DenoiseResult(status=observe_failure(error, self._metrics)))
         deadline_s = min(stream_deadline_s, self._clock() + timeout_s)
         return self._counted(await self._outcome(frame.request, client, deadline_s))

@@ -18,7 +18,6 @@ from grpc_status import rpc_status
 
 from service.errors import (
     DeadlineExceeded,
-    Draining,
     InvalidArgument,
     ItemCancelled,
     ModelFailed,
@@ -28,7 +27,7 @@ from service.errors import (
     ServiceError,
     Unavailable,
 )
-from service.lifecycle import Lifecycle, State
+from service.lifecycle import InFlight, Lifecycle
 from service.metrics import Metrics
 
 _log = structlog.get_logger()
@@ -87,8 +86,9 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
     Other services (health, reflection) pass through untouched.
     """
 
-    def __init__(self, *, lifecycle: Lifecycle, metrics: Metrics, service_prefix: str) -> None:
+    def __init__(self, *, lifecycle: Lifecycle, in_flight: InFlight, metrics: Metrics, service_prefix: str) -> None:
         self._lifecycle = lifecycle
+        self._in_flight = in_flight
         self._metrics = metrics
         self._prefix = service_prefix
 
@@ -119,8 +119,9 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
         async def call(request: Any, context: Context) -> Any:
             structlog.contextvars.bind_contextvars(request_id=request_id, method=name)
             try:
-                self._require_serving()
-                response = await behaviour(request, context)
+                self._lifecycle.require_serving()
+                with self._in_flight.hold():
+                    response = await behaviour(request, context)
             except Exception as error:  # noqa: BLE001 -- the one place where anything becomes a status
                 await self._abort(error, context, name, request_id)
             self._metrics.requests.labels(name, "OK").inc()
@@ -132,19 +133,13 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
         async def call(requests: AsyncIterator[Any], context: Context) -> None:
             structlog.contextvars.bind_contextvars(request_id=request_id, method=name)
             try:
-                self._require_serving()
+                self._lifecycle.require_serving()
                 await behaviour(requests, context)
             except Exception as error:  # noqa: BLE001 -- the one place where anything becomes a status
                 await self._abort(error, context, name, request_id)
             self._metrics.requests.labels(name, "OK").inc()
 
         return call
-
-    def _require_serving(self) -> None:
-        if self._lifecycle.state is State.STARTING:
-            raise Unavailable("the service is starting; send again shortly")
-        if self._lifecycle.state is not State.SERVING:
-            raise Draining("the service is stopping; send again, another replica will take it")
 
     async def _abort(self, error: Exception, context: Context, name: str, request_id: str) -> None:
         status = observe_failure(error, self._metrics)

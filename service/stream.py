@@ -5,6 +5,7 @@ Owns the protocol of the stream (ids, cancelling, how many may be unanswered); k
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractContextManager
 
 from denoised.v1 import denoised_pb2 as pb
 from service.errors import InvalidOption, ItemCancelled, NotImplementedYet, ServiceError
@@ -21,12 +22,17 @@ class ItemStream:
         run: Callable[[pb.DenoiseStreamRequest], Awaitable[pb.DenoiseResult]],
         refuse: Callable[[ServiceError], pb.DenoiseResult],
         write: Callable[[pb.DenoiseStreamResponse], Awaitable[None]],
+        hold: Callable[[], AbstractContextManager[None]],
         items_in_flight: int,
     ) -> None:
-        """``run`` gives an item's outcome and never raises; ``refuse`` turns an error into one."""
+        """``run`` gives an item's outcome and never raises; ``refuse`` turns an error into one.
+
+        ``hold`` is entered from an item's arrival until its answer is written.
+        """
         self._run = run
         self._refuse = refuse
         self._write = write
+        self._hold = hold
         self._write_lock = asyncio.Lock()
         # Taken before an item starts and given back when its answer is written: while a client does not read,
         # writing blocks, and so does reading from it.
@@ -53,10 +59,11 @@ class ItemStream:
         return await self._run(frame)
 
     async def _answer_when_done(self, item_id: str, work: "asyncio.Task[pb.DenoiseResult]") -> None:
-        await asyncio.wait([work])
-        del self._work[item_id]
-        result = self._refuse(ItemCancelled("the client took the item back")) if work.cancelled() else work.result()
-        await self._answer(item_id, result)
+        with self._hold():
+            await asyncio.wait([work])
+            del self._work[item_id]
+            result = self._refuse(ItemCancelled("the client took the item back")) if work.cancelled() else work.result()
+            await self._answer(item_id, result)
 
     async def _answer(self, item_id: str, result: pb.DenoiseResult) -> None:
         try:

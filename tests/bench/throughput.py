@@ -182,7 +182,7 @@ async def _stream(
         ("grpc.max_send_message_length", _MESSAGE_BYTES),
     ]
     async with grpc.aio.insecure_channel(running.grpc_target, options=options) as channel:
-        call: "grpc.aio.StreamStreamCall[bytes, bytes]" = channel.stream_stream(_METHOD)()
+        call: grpc.aio.StreamStreamCall[bytes, bytes] = channel.stream_stream(_METHOD)()
         sent = answered = 0
 
         async def send() -> None:
