@@ -20,14 +20,31 @@ _SEED: Final = 20_040_413
 _JPEG_QUALITY: Final = 95
 _SUFFIXES: Final = (".png", ".jpg", ".jpeg")
 
-# (name in skimage.data, container, bits, sigma). All of them are inside scikit-image's wheel: nothing is downloaded.
+
+@dataclass(frozen=True, slots=True)
+class _Recipe:
+    """How a noisy file is made of a photograph in ``skimage.data``; sigma is in 8-bit levels."""
+
+    photograph: str
+    sigma: float
+    container: Container = Container.PNG
+    bits: int = 8
+    detail: str = ""
+    top_left_px: tuple[int, int] = (0, 0)
+
+
+# All of them are inside scikit-image's wheel: nothing is downloaded.
 _SHIPPED: Final = (
-    ("astronaut", Container.PNG, 8, 25.0),
-    ("coffee", Container.PNG, 8, 50.0),
-    ("chelsea", Container.PNG, 16, 15.0),
-    ("camera", Container.PNG, 8, 25.0),
-    ("rocket", Container.JPEG, 8, 15.0),
+    _Recipe("astronaut", 25.0),
+    _Recipe("coffee", 50.0),
+    _Recipe("chelsea", 15.0, bits=16),
+    _Recipe("camera", 25.0),
+    _Recipe("rocket", 15.0, Container.JPEG),
+    _Recipe("astronaut", 25.0, detail="face", top_left_px=(20, 100)),
+    _Recipe("coffee", 25.0, detail="cup", top_left_px=(90, 250)),
+    _Recipe("chelsea", 50.0, detail="eyes", top_left_px=(20, 110)),
 )
+_DETAIL_SIDE_PX: Final = 256
 
 
 class NoPicturesError(Exception):
@@ -42,12 +59,14 @@ class Picture:
         file: the bytes, or where they are.
         original: (H, W) or (H, W, 3) clean samples of the file's type; None when nobody knows them.
         sigma_added: in 8-bit levels.
+        is_detail: one of many small pictures of one size, which are sent by stream and share batches.
     """
 
     name: str
     file: bytes | Path
     original: Samples | None = None
     sigma_added: float | None = None
+    is_detail: bool = False
 
 
 def shipped_pictures() -> list[Picture]:
@@ -63,10 +82,7 @@ def shipped_pictures() -> list[Picture]:
             "the demo's photographs come with scikit-image, which is not installed: install the extra 'demo', "
             "or name a folder of your own with --images"
         ) from error
-    return [
-        _noisy(name, getattr(data, name)(), container, bits, sigma, key=index)
-        for index, (name, container, bits, sigma) in enumerate(_SHIPPED)
-    ]
+    return [_noisy(recipe, getattr(data, recipe.photograph)(), key=index) for index, recipe in enumerate(_SHIPPED)]
 
 
 def own_pictures(folder: Path, *, limit: int) -> list[Picture]:
@@ -104,20 +120,24 @@ def entry_of(picture: Picture, results: Sequence[CleanResult[bytes]]) -> ReportE
     )
 
 
-def _noisy(
-    name: str, original: NDArray[np.uint8], container: Container, bits: int, sigma: float, *, key: int
-) -> Picture:
-    spec = NoiseSpec("gaussian", sigma, sigma, quantise="u8" if bits == 8 else "u16")
-    white = 255 if bits == 8 else 65_535
+def _noisy(recipe: _Recipe, photograph: NDArray[np.uint8], *, key: int) -> Picture:
+    name, original = recipe.photograph, photograph
+    if recipe.detail:
+        top, left = recipe.top_left_px
+        name = f"{name}-{recipe.detail}"
+        original = photograph[top : top + _DETAIL_SIDE_PX, left : left + _DETAIL_SIDE_PX]
+    spec = NoiseSpec("gaussian", recipe.sigma, recipe.sigma, quantise="u8" if recipe.bits == 8 else "u16")
+    white = 255 if recipe.bits == 8 else 65_535
     clean = np.atleast_3d(original).astype(np.float32) / np.float32(255)
-    noisy = spec.apply(clean, sigma=sigma, rng=keyed_rng(_SEED, key))
-    samples = np.rint(noisy * np.float32(white)).astype(f"u{bits // 8}")
+    noisy = spec.apply(clean, sigma=recipe.sigma, rng=keyed_rng(_SEED, key))
+    samples = np.rint(noisy * np.float32(white)).astype(f"u{recipe.bits // 8}")
     image = Image(colour=samples, alpha=None, black_level=0.0, white_level=float(white))
     return Picture(
-        name=f"{name}.{'jpg' if container is Container.JPEG else 'png'}",
-        file=codec.encode(image, container, jpeg_quality=_JPEG_QUALITY),
-        original=original if bits == 8 else original.astype(np.uint16) * np.uint16(257),
-        sigma_added=sigma,
+        name=f"{name}.{'jpg' if recipe.container is Container.JPEG else 'png'}",
+        file=codec.encode(image, recipe.container, jpeg_quality=_JPEG_QUALITY),
+        original=original if recipe.bits == 8 else original.astype(np.uint16) * np.uint16(257),
+        sigma_added=recipe.sigma,
+        is_detail=bool(recipe.detail),
     )
 
 
