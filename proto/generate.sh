@@ -1,7 +1,7 @@
 #!/bin/sh
 # Regenerates the committed stubs; CI fails when that changes a byte.
 # Other languages need the same two -I; third_party holds the google.rpc files that the API imports.
-# grpcio-tools is pinned to the oldest release that we support (see docs/adr/0004): generated code runs on newer
+# grpcio-tools is pinned to the oldest release that we support (see docs/adr/0007): generated code runs on newer
 # run-times, never on older ones.
 set -eu
 cd "$(dirname "$0")"

@@ -1,7 +1,10 @@
 """Writes a network as one self-contained ONNX file, and checks what was written. Knows nothing about runs or stores."""
 
 import itertools
-from collections.abc import Mapping
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Final
 
 import numpy as np
@@ -34,22 +37,23 @@ def to_onnx(network: nn.Module, *, channels: int, size_multiple_px: int) -> onnx
     side_px = 8 * size_multiple_px
     # Two images, so that the exporter can't take the batch for a constant.
     example = torch.zeros(2, channels, side_px, side_px + size_multiple_px)
-    program = torch.onnx.export(
-        network,
-        (example,),
-        dynamo=True,
-        opset_version=OPSET,
-        input_names=[INPUT_NAME],
-        output_names=[IMAGE_OUTPUT_NAME, SIGMA_OUTPUT_NAME],
-        dynamic_shapes=(
-            {
-                0: torch.export.Dim("batch", max=1024),
-                2: size_multiple_px * torch.export.Dim("rows", max=8192),
-                3: size_multiple_px * torch.export.Dim("columns", max=8192),
-            },
-        ),
-        verbose=False,
-    )
+    with _quiet_exporter():
+        program = torch.onnx.export(
+            network,
+            (example,),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=[INPUT_NAME],
+            output_names=[IMAGE_OUTPUT_NAME, SIGMA_OUTPUT_NAME],
+            dynamic_shapes=(
+                {
+                    0: torch.export.Dim("batch", max=1024),
+                    2: size_multiple_px * torch.export.Dim("rows", max=8192),
+                    3: size_multiple_px * torch.export.Dim("columns", max=8192),
+                },
+            ),
+            verbose=False,
+        )
     assert program is not None
     model: onnx.ModelProto = program.model_proto
     _strip(model)
@@ -137,6 +141,21 @@ def check_parity(network: nn.Module, model_bytes: bytes, *, channels: int, size_
             f"allowed are {_LARGEST_DIFFERENCE:.0e} and {_LEAST_PARITY_DB:.0f} dB"
         )
     return Parity(max_abs_difference=largest, psnr_db=round(min(parity_db, 200.0), 1))
+
+
+@contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """Silences what the exporter says about itself: deprecated calls in torch's own code, and missing torchvision."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            warnings.simplefilter("ignore", DeprecationWarning)
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def _strip(model: onnx.ModelProto) -> None:

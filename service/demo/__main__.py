@@ -24,6 +24,10 @@ _METRICS_SHOWN: Final = (
     "denoised_batch_releases_total",
 )
 
+_TABLE_NOTE: Final = (
+    "NOISE: standard deviation in 8-bit levels. MS: median time in the service, waiting for the other clients included."
+)
+
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
@@ -72,8 +76,8 @@ def _run(images: Path | None, limit: int, page: Path, client_count: int, round_c
     click.echo("Starting the service ...")
     with running_service() as service:
         click.echo(
-            f"It listens at {service.grpc_target}. Sending {len(pictures)} images, {rounds} times each, "
-            f"from {client_count} clients ..."
+            f"It listens at {service.grpc_target}. {client_count} clients send it {len(pictures)} images "
+            f"in {rounds} round{'' if rounds == 1 else 's'} ..."
         )
         outcomes = send(pictures, target=service.grpc_target, client_count=client_count, round_count=rounds)
         metrics = _metrics(service.http_url)
@@ -83,7 +87,7 @@ def _run(images: Path | None, limit: int, page: Path, client_count: int, round_c
         model = done[0][1][0].model
         lead = f"{client_count} clients sent them over gRPC at once; {model.name} {model.version} removed the noise."
         write_report(page, entries, title="denoised: before and after", lead=lead)
-        click.echo(f"\n{_table(entries)}\n\nBefore and after, with sliders: {page.resolve()}\n")
+        click.echo(f"\n{_table(entries)}\n\n{_TABLE_NOTE}\n\nBefore and after, with sliders: {page.resolve()}\n")
     click.echo(f"From {service.http_url}/metrics:\n{metrics}\n")
     click.echo("The service was stopped by SIGTERM and exited with 0.")
     failures = [(picture.name, outcome.error) for picture, outcome in zip(pictures, outcomes, strict=True)]
@@ -100,7 +104,7 @@ def _metrics(http_url: str) -> str:
 
 
 def _table(entries: Sequence[ReportEntry]) -> str:
-    rows = [("IMAGE", "PIXELS", "NOISE ADDED, FOUND", "PSNR, dB", "SSIM", "MS", "SHARED A BATCH WITH")]
+    rows = [("IMAGE", "PIXELS", "NOISE ADDED, FOUND", "PSNR, dB", "SSIM", "MS", "ITS LARGEST BATCH")]
     rows += [
         (entry.name, f"{entry.before.shape[1]}x{entry.before.shape[0]}", *_cells(entry.figures)) for entry in entries
     ]
@@ -115,8 +119,14 @@ def _cells(figures: Figures) -> tuple[str, str, str, str, str]:
         _pair(figures.psnr_before_db, figures.psnr_after_db, ".2f") + gain,
         _pair(figures.ssim_before, figures.ssim_after, ".3f"),
         f"{figures.total_ms:.0f}",
-        f"{figures.shared_request_count} requests of {figures.shared_client_count} clients",
+        _batch(figures.shared_request_count or 0, figures.shared_client_count or 0),
     )
+
+
+def _batch(request_count: int, client_count: int) -> str:
+    if request_count <= 1:
+        return "alone"
+    return f"{request_count} requests of {client_count} client{'' if client_count == 1 else 's'}"
 
 
 def _pair(before: float | None, after: float | None, form: str) -> str:
