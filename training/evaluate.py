@@ -15,6 +15,7 @@ from denoised.noise import benchmark_noisy
 from denoised.quality import METRIC_DEFINITION, psnr_db, ssim
 from training.config import RunConfig
 from training.data import find_images, read_image
+from training.errors import DataError
 from training.networks import ConvDenoisingAutoencoder, build_network
 from training.run_dir import RunDir
 from training.scores import Evaluation, ImageScore
@@ -39,7 +40,10 @@ def evaluate(
     """Scores every image of a folder at every noise level; ``on_image`` is called after each image."""
     scores = []
     for index, path in enumerate(find_images(folder)):
-        clean = read_image(path, channels=channels)
+        try:
+            clean = read_image(path, channels=channels)
+        except DataError as error:
+            raise DataError(f"{path} {error}; mend it or take it out of the folder") from error
         for sigma in sigmas:
             noisy = benchmark_noisy(clean, sigma=sigma, index=index)
             output, sigma_found = denoise_u8(network, noisy)

@@ -49,7 +49,7 @@ _TABLE_NOTE: Final = (
     "--rounds",
     "round_count",
     type=click.IntRange(1, 1000),
-    help="How often each image is sent.  [default: 4, with --images 1]",
+    help="How often each image is sent.  [default: 3, with --images 1]",
 )
 def main(images: Path | None, limit: int, output: Path, client_count: int, round_count: int | None) -> None:
     """Show the service at work.
@@ -72,7 +72,7 @@ def main(images: Path | None, limit: int, output: Path, client_count: int, round
 
 def _run(images: Path | None, limit: int, page: Path, client_count: int, round_count: int | None) -> None:
     pictures = shipped_pictures() if images is None else own_pictures(images, limit=limit)
-    rounds = round_count or (4 if images is None else 1)
+    rounds = round_count or (3 if images is None else 1)
     click.echo("Starting the service ...")
     with running_service() as service:
         click.echo(

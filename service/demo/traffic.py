@@ -9,6 +9,7 @@ from service.demo.pictures import Picture
 
 # Large photographs on a small machine take their time, and they all wait for each other.
 _TIMEOUT_S = 600.0
+_STREAM_CONCURRENCY = 4
 
 _Answer = tuple[int, CleanResult[bytes] | DenoisedError]
 
@@ -43,7 +44,8 @@ def send(pictures: Sequence[Picture], *, target: str, client_count: int, round_c
 
     def stream(client: Client, number: int) -> Iterable[_Answer]:
         del number
-        outcomes = client.clean_many((pictures[index].file for index in details), timeout_s=_TIMEOUT_S)
+        files = (pictures[index].file for index in details)
+        outcomes = client.clean_many(files, concurrency=_STREAM_CONCURRENCY, timeout_s=_TIMEOUT_S)
         return ((details[position], outcome) for position, outcome in outcomes)
 
     outcomes = [Outcome() for _ in pictures]
