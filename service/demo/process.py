@@ -58,6 +58,7 @@ def running_service() -> Iterator[RunningService]:
 
 def _start(ports_file: Path, log_file: Path) -> subprocess.Popen[bytes]:
     environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join((str(_REPOSITORY), str(_REPOSITORY / "proto"))),
         "DENOISED_GRPC_HOST": "127.0.0.1",
         "DENOISED_GRPC_PORT": "0",
         "DENOISED_HTTP_HOST": "127.0.0.1",
