@@ -8,6 +8,7 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
+from denoised.contract import ModelContract
 from service import codec, pixels, tiling
 from service.admission import Admission
 from service.batcher import Batcher, Client, Group, WorkReport
@@ -158,32 +159,34 @@ class Denoiser:
         _check_channels(header, model)
         if options.strength == 0.0 and container is header.container:
             return _untouched(container, total_s=self._clock() - arrived_at_s)
+        plan = _plan(header, model.contract)
         with self._admission.reserve(
             header,
             encoded_bytes=source.size_bytes,
-            wait_s=self._batcher.predicted_wait_s(header.pixel_count),
+            wait_s=self._batcher.predicted_wait_s(plan.tile_count * plan.tile_pixel_count),
             remaining_s=deadline_s - arrived_at_s,
         ):
-            image = await self._in_codec(header, source.decode)
+            # Looking at all samples belongs in the codec's thread, as decoding does.
+            work = await self._in_codec(
+                header, lambda: _Work(source.decode(), plan, model.contract, strength=options.strength)
+            )
             decoded_at_s = self._clock()
-            if options.strength == 0.0:
-                answer, findings, report = image, None, None
-            else:
-                work = _Work(image, model, options)
+            report = None
+            if options.strength > 0.0:
                 report = await self._batcher.submit(
-                    [_TileUnit(work, index) for index in range(work.plan.tile_count)],
-                    group=Group(model.key, work.plan.rows.edge_px, work.plan.columns.edge_px),
+                    [_TileUnit(work, index) for index in range(plan.tile_count)],
+                    group=Group(model.key, plan.rows.edge_px, plan.columns.edge_px),
                     client=client,
                     deadline_s=deadline_s,
                 )
-                answer, findings = work.answer(), work.findings(report)
+            answer = work.answer() if report else work.image
             computed_at_s = self._clock()
             data = await self._in_codec(header, lambda: _encode(answer, container, options))
             encoded_at_s = self._clock()
         outcome = Outcome(
             container=container,
             answer=Answer(answer, data),
-            findings=findings,
+            findings=work.findings(report) if report else None,
             timings=Timings(
                 decode_s=decoded_at_s - arrived_at_s,
                 queue_s=report.started_at_s - report.offered_at_s if report else 0.0,
@@ -220,18 +223,11 @@ class Denoiser:
 class _Work:
     """An image with the place for its answer. Tiles write disjoint parts, so their threads need no lock."""
 
-    def __init__(self, image: Image, model: Model, options: Options) -> None:
-        contract = model.contract
+    def __init__(self, image: Image, plan: tiling.TilePlan, contract: ModelContract, *, strength: float) -> None:
         self.image = image
+        self.plan = plan
         self.contract = contract
-        self.strength = options.strength
-        self.plan = tiling.plan(
-            height_px=image.height_px,
-            width_px=image.width_px,
-            edges_px=contract.unit_edges_px,
-            halo_px=contract.halo_px,
-            multiple_px=contract.size_multiple_px,
-        )
+        self.strength = strength
         self.grey = pixels.is_grey(image.colour)
         self.clipped_sample_count = pixels.count_outside(image) if contract.noise.clip else 0
         self.target: Samples = np.empty_like(image.colour)
@@ -292,6 +288,16 @@ class _TileUnit:
         )
         tiling.write_tile(work.target, work.plan, self._index, samples)
         work.sigmas[self._index] = float(sigma_map.mean())
+
+
+def _plan(header: ImageHeader, contract: ModelContract) -> tiling.TilePlan:
+    return tiling.plan(
+        height_px=header.height_px,
+        width_px=header.width_px,
+        edges_px=contract.unit_edges_px,
+        halo_px=contract.halo_px,
+        multiple_px=contract.size_multiple_px,
+    )
 
 
 def _owned_pixel_count(plan: tiling.TilePlan, index: int) -> int:

@@ -151,13 +151,13 @@ class Scheduler(Generic[T]):
         return self._tickets.live_count
 
     def offer(self, tickets: Sequence[Ticket[T]]) -> None:
-        """Queues all of them or none.
+        """Queues all of them or none. An empty queue takes anything, so that nothing is refused for ever.
 
         Raises:
             TicketsRefused: the queue would hold more than its limit.
         """
         offered = sum(ticket.pixel_count for ticket in tickets)
-        if self.queued_pixel_count + offered > self._limit_pixel_count:
+        if self.queued_pixel_count and self.queued_pixel_count + offered > self._limit_pixel_count:
             raise TicketsRefused(
                 queued_pixel_count=self.queued_pixel_count,
                 offered_pixel_count=offered,

@@ -6,9 +6,9 @@ they are misspelt ones, and everything that is wrong is reported at once.
 
 import os
 from pathlib import Path
-from typing import Final, Literal, Self
+from typing import Final, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 ENV_PREFIX: Final = "DENOISED_"
@@ -76,16 +76,6 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level logged.")
     log_format: Literal["json", "console"] = Field(default="json", description="json for machines, console for people.")
 
-    @model_validator(mode="after")
-    def _one_image_always_fits(self) -> Self:
-        # A tile reads its halo too; no contract's halo can more than quadruple the pixels (see plan_axis).
-        if self.queue_pixels < self.image_pixels:
-            raise ValueError(
-                f"queue_pixels is {self.queue_pixels}, less than image_pixels {self.image_pixels}: "
-                "the largest image could never be queued; raise the one or lower the other"
-            )
-        return self
-
 
 def load_settings() -> Settings:
     """Settings from the environment.
@@ -102,7 +92,7 @@ def load_settings() -> Settings:
     try:
         settings = Settings()
     except ValidationError as error:
-        problems += [_explain(problem["loc"], problem["msg"], problem["input"]) for problem in error.errors()]
+        problems += [_explain(problem["loc"][0], problem["msg"], problem["input"]) for problem in error.errors()]
     else:
         if not problems:
             return settings
@@ -118,7 +108,5 @@ def describe_settings(settings: Settings) -> str:
     return "\n".join(lines)
 
 
-def _explain(location: tuple[int | str, ...], message: str, value: object) -> str:
-    if not location:
-        return message.removeprefix("Value error, ")
-    return f"{ENV_PREFIX}{str(location[0]).upper()}={value!r}: {message}"
+def _explain(name: int | str, message: str, value: object) -> str:
+    return f"{ENV_PREFIX}{str(name).upper()}={value!r}: {message}"

@@ -1,13 +1,13 @@
 """What users get: evaluation images, noisy, sent as PNG through the running service, compared with the clean ones.
 
 Noise by the benchmark's protocol (clipped, 8 bit; see denoised.noise.benchmark_noisy). Prints a Markdown table and
-writes it as JSON. Takes a folder of clean images, or scikit-image's photographs when there is none.
+writes it as JSON. Without --images: the Kodak photographs where they lie beside the checkout, and scikit-image's.
 """
 
 import argparse
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,7 +25,9 @@ from service.demo.process import running_service
 
 _SIGMAS = (15, 25, 50)
 _PHOTOGRAPHS = ("astronaut", "camera", "chelsea", "coffee", "rocket")
-_CLIENT_COUNT = 2
+_IN_FLIGHT = 2
+# Evaluation photographs that may lie beside the checkout; never part of it.
+_KODAK = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "val" / "kodak24_500"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,28 +46,33 @@ class Score:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=Path, help="folder of clean 8-bit images; default: scikit-image's photographs")
+    parser.add_argument("--images", type=Path, action="append", help="folder of clean 8-bit images; may be repeated")
     parser.add_argument("--sigmas", type=int, nargs="+", default=list(_SIGMAS), help="noise levels (default 15 25 50)")
-    parser.add_argument("--json", type=Path, help="where to write the figures; default build/quality-<set>.json")
+    parser.add_argument("--json-dir", type=Path, default=Path("build"), help="where quality-<set>.json goes")
     arguments = parser.parse_args()
-    image_set = arguments.images.resolve().name if arguments.images else "scikit-image"
-    cleans = list(_images(arguments.images))
-    with running_service() as running, Client(running.grpc_target) as client, ThreadPoolExecutor(_CLIENT_COUNT) as pool:
+    arguments.json_dir.mkdir(parents=True, exist_ok=True)
+    folders: list[Path | None] = arguments.images or ([_KODAK, None] if _KODAK.is_dir() else [None])
+    with running_service() as running, Client(running.grpc_target) as client:
         model = next(m for m in client.models() if m.is_default)
-        jobs = [(i, name, clean, sigma) for i, (name, clean) in enumerate(cleans) for sigma in arguments.sigmas]
-        scores = list(tqdm(pool.map(lambda job: _score(client, *job), jobs), total=len(jobs), unit="image"))
-    print(f"`{model.name}` version {model.version} on {len(cleans)} images of `{image_set}`. {METRIC_DEFINITION}.\n")
-    print(_table(scores))
-    target = arguments.json or Path("build") / f"quality-{image_set}.json"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    record = {
-        "image_set": image_set,
-        "model": {"name": model.name, "version": model.version, "digest": model.digest},
-        "metric": METRIC_DEFINITION,
-        "scores": [asdict(score) for score in scores],
-    }
-    target.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    print(f"\nwritten to {target}")
+        for folder in folders:
+            image_set = folder.resolve().name if folder else "scikit-image"
+            scores = _score_all(client, list(_images(folder)), arguments.sigmas)
+            print(f"`{model.name}` version {model.version}, `{image_set}`. {METRIC_DEFINITION}.\n\n{_table(scores)}\n")
+            record = {
+                "image_set": image_set,
+                "model": {"name": model.name, "version": model.version, "digest": model.digest},
+                "metric": METRIC_DEFINITION,
+                "scores": [asdict(score) for score in scores],
+            }
+            target = arguments.json_dir / f"quality-{image_set}.json"
+            target.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+            print(f"written to {target}\n")
+
+
+def _score_all(client: Client, cleans: Sequence[tuple[str, NDArray[np.uint8]]], sigmas: Sequence[int]) -> list[Score]:
+    jobs = [(index, name, clean, sigma) for index, (name, clean) in enumerate(cleans) for sigma in sigmas]
+    with ThreadPoolExecutor(_IN_FLIGHT) as pool:
+        return list(tqdm(pool.map(lambda job: _score(client, *job), jobs), total=len(jobs), unit="image"))
 
 
 def _images(folder: Path | None) -> Iterator[tuple[str, NDArray[np.uint8]]]:
