@@ -45,6 +45,12 @@ def main() -> int:
     train.add_argument(
         "--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help="such as optimiser.steps=500"
     )
+    train.add_argument(
+        "--start-from",
+        type=Path,
+        metavar="RUN",
+        help="begin with another run's weights; new residual blocks start as identity",
+    )
     train.add_argument("--threads", type=int, help="threads of torch; its own choice when left out")
     train.set_defaults(run=_train)
 
@@ -114,7 +120,8 @@ def _train(arguments: argparse.Namespace) -> None:
             raise ConfigError("name a config file such as training/configs/quick.toml, or continue with --resume")
         config = load_config(arguments.config, _overrides(arguments.overrides))
         run_dir.create(config)
-    result = train(config, Pack(arguments.data), run_dir, resume=arguments.resume)
+    parent = None if arguments.start_from is None else RunDir(arguments.start_from)
+    result = train(config, Pack(arguments.data), run_dir, resume=arguments.resume, start_from=parent)
     figure = "" if result.held_out_psnr_db is None else f", {result.held_out_psnr_db:.2f} dB on held-out images"
     print(f"{result.step} steps done{figure}; the run is in {arguments.run_path}")
 

@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from training.config import LossConfig
-from training.networks.conv_dae import Denoised
+from training.networks.conv_dae import SIGMA_UNIT, Denoised
 
 # Keeps the gradient of sqrt finite; a quarter of an 8-bit level.
 _CHARBONNIER_EPSILON = 1e-3
@@ -30,7 +30,11 @@ def image_loss(output: Tensor, clean: Tensor, kind: str) -> Tensor:
 
 
 def total_loss(denoised: Denoised, clean: Tensor, sigma: Tensor, config: LossConfig) -> tuple[Tensor, Tensor]:
-    """(total, image part). ``sigma`` is (N,), in the image's units; the map is compared with it everywhere."""
+    """(total, image part). ``sigma`` is (N,), in the image's units; the map is compared with it everywhere.
+
+    The map's error counts in units of 50 levels, so that its weight means something beside ``log_mse``: in units of
+    0..1 the estimator learnt nothing of its own and found 38 where there were 50.
+    """
     image_part = image_loss(denoised.image.float(), clean, config.image)
     sigma_error = F.l1_loss(denoised.sigma_map.float(), sigma[:, None, None, None].expand_as(denoised.sigma_map))
-    return image_part + config.sigma_weight * sigma_error, image_part
+    return image_part + config.sigma_weight / SIGMA_UNIT * sigma_error, image_part

@@ -17,6 +17,7 @@ from denoised.noise import keyed_rng
 from denoised.quality import psnr_db
 from training.config import OptimiserConfig, RunConfig
 from training.data import CropSampler, Pack
+from training.errors import RunError
 from training.losses import total_loss
 from training.networks import build_network
 from training.run_dir import RunDir
@@ -68,11 +69,34 @@ def learning_rate(step: int, config: OptimiserConfig) -> float:
     return config.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
 
 
-def train(config: RunConfig, pack: Pack, run_dir: RunDir, *, resume: bool, show_progress: bool = True) -> TrainResult:
-    """Runs to ``config.optimiser.steps``; writes log lines and checkpoints into ``run_dir`` on the way."""
+def train(
+    config: RunConfig,
+    pack: Pack,
+    run_dir: RunDir,
+    *,
+    resume: bool,
+    start_from: RunDir | None = None,
+    show_progress: bool = True,
+) -> TrainResult:
+    """Runs to ``config.optimiser.steps``; writes log lines and checkpoints into ``run_dir`` on the way.
+
+    Args:
+        config: of this run.
+        pack: the images.
+        run_dir: where this run's files go.
+        resume: continue from the newest checkpoint in ``run_dir``.
+        start_from: begin with that run's averaged weights. Layers that it lacks keep their first values; a residual
+            block is the identity then, so a network can be deepened without losing what it learnt.
+        show_progress: draw a bar.
+
+    Raises:
+        RunError: no checkpoint to resume or start from, or its network doesn't fit.
+    """
     torch.manual_seed(config.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = build_network(config.network).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if start_from is not None and not resume:
+        _adopt(network, start_from)
     optimiser = torch.optim.AdamW(
         network.parameters(), lr=config.optimiser.learning_rate, weight_decay=config.optimiser.weight_decay
     )
@@ -163,6 +187,19 @@ def _held_out_psnr_db(network: nn.Module, pack: Pack, config: RunConfig) -> floa
             output = network(torch.from_numpy(noisy.transpose(2, 0, 1).copy())[None].to(device)).image
         values.append(psnr_db(np.rint(output[0].clamp(0, 1).cpu().numpy().transpose(1, 2, 0) * 255), clean_u8))
     return float(np.mean(values))
+
+
+def _adopt(network: nn.Module, parent: RunDir) -> None:
+    """Takes over a finished run's averaged weights."""
+    weights = parent.load_checkpoint()["average"]
+    own = network.state_dict()
+    foreign = [name for name, value in weights.items() if name not in own or own[name].shape != value.shape]
+    if foreign:
+        raise RunError(
+            f"{parent.path} has {len(foreign)} weights that this network lacks or shapes otherwise, such as "
+            f"{foreign[0]}; start from a run with the same widths and no more blocks"
+        )
+    network.load_state_dict(own | weights)
 
 
 def _state(step: int, network: nn.Module, optimiser: torch.optim.Optimizer, average: WeightAverage) -> dict[str, Any]:

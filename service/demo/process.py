@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 _REPOSITORY: Final = Path(__file__).resolve().parents[2]
-_START_LIMIT_S: Final = 120.0
+_START_LIMIT_S: Final = 300.0
 _STOP_LIMIT_S: Final = 60.0
 _POLL_S: Final = 0.05
 _LOG_LINES_SHOWN: Final = 25

@@ -33,12 +33,13 @@ def test_the_demo_gains_on_every_photograph_and_writes_its_page(tmp_path: Path) 
     finished = demo("--rounds", 1, "--output", tmp_path)
     assert finished.returncode == 0, finished.stdout + finished.stderr
     gains = [float(gain) for gain in re.findall(r"\(([+-]\d+\.\d\d)\)", finished.stdout)]
-    assert len(gains) == 5
+    assert len(gains) == 8
     assert min(gains) > 1.0
     assert "exited with 0" in finished.stdout
     assert 'denoised_requests_total{code="OK",method="Denoise"} 5.0' in finished.stdout
+    assert 'denoised_requests_total{code="OK",method="DenoiseStream.item"} 12.0' in finished.stdout
     page = (tmp_path / "index.html").read_text(encoding="utf-8")
-    assert page.count('<article class="card"') == 5
+    assert page.count('<article class="card"') == 8
 
 
 def test_a_service_that_can_not_start_is_quoted(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from training.config import NetworkConfig
 
 # The sigma map is handled inside in units of 50 eight-bit levels, which keeps it near 1 for the optimiser.
-_SIGMA_UNIT = 50.0 / 255.0
+SIGMA_UNIT = 50.0 / 255.0
 
 
 class Denoised(NamedTuple):
@@ -111,7 +111,7 @@ class ConvDenoisingAutoencoder(nn.Module):
         for blocks, up, skip in reversed(list(zip(self.decoder, self.up, skips, strict=True))):
             x = blocks(F.interpolate(up(x), scale_factor=2, mode="nearest") + skip)
         residual = F.pixel_shuffle(self.tail(x), 2)
-        return Denoised(noisy - residual, sigma_map * _SIGMA_UNIT)
+        return Denoised(noisy - residual, sigma_map * SIGMA_UNIT)
 
 
 def macs_per_pixel(network: nn.Module, *, channels: int, side_px: int = 256) -> float:

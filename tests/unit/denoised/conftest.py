@@ -10,12 +10,12 @@ import grpc
 import pytest
 from google.protobuf.any_pb2 import Any as PackedMessage
 from google.protobuf.duration_pb2 import Duration
+from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from denoised import RetryPolicy
 from denoised.v1 import denoised_pb2 as pb
 from denoised.v1 import denoised_pb2_grpc
-from google.rpc import error_details_pb2, status_pb2
 
 CLEANED = b"cleaned:"
 

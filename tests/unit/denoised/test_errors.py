@@ -6,9 +6,9 @@ from typing import NoReturn
 
 import grpc
 import pytest
+from google.rpc import status_pb2
 
 from denoised import Client, DenoisedError, RetryPolicy, _failures, errors
-from google.rpc import status_pb2
 from tests.unit.denoised.conftest import Refusal, Server
 
 Code = grpc.StatusCode

@@ -1,5 +1,7 @@
 """The order of things in ``clean_many``, driven by numbers: no connection, no clock."""
 
+from google.rpc import code_pb2, status_pb2
+
 from denoised import DeadlineExceededError, RetryPolicy, ServerUnavailableError
 from denoised._window import (
     STREAM_SPAN_S,
@@ -15,7 +17,6 @@ from denoised._window import (
     Window,
 )
 from denoised.v1 import denoised_pb2 as pb
-from google.rpc import code_pb2, status_pb2
 
 STEADY = RetryPolicy(first_pause_s=2.0)
 

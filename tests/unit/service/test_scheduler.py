@@ -58,8 +58,6 @@ class _Machine(RuleBasedStateMachine):
         self.offered: list[Ticket[int]] = []
         self.waiting: list[Ticket[int]] = []
         self.exits: Counter[int] = Counter()
-        self.present = 0.0
-        self.virtual_times: dict[Hashable, float] = {}
 
     @initialize(now_s=st.sampled_from([0.0, 1000.0]))
     def begin(self, now_s: float) -> None:
@@ -84,8 +82,6 @@ class _Machine(RuleBasedStateMachine):
             assert not any(each.is_queued for each in batch)
             return
         self.queue.offer(batch)
-        if batch and not any(each.client == client for each in self.waiting):
-            self.virtual_times[client] = max(self.virtual_times.get(client, 0.0), self.present)
         self.offered += batch
         self.waiting += batch
 
@@ -106,6 +102,8 @@ class _Machine(RuleBasedStateMachine):
     @rule(batch_pixel_count=st.integers(1, 30))
     def poll(self, batch_pixel_count: int) -> None:
         late = sorted((each for each in self.waiting if each.deadline_s <= self.now_s), key=self.order_of)
+        # The clients' virtual times are private; whether the heaps honour them can't be told from outside.
+        virtual_times = {key: client.virtual_time for key, client in self.queue._clients.items()}
         decision = self.queue.poll(self.now_s, batch_pixel_count=batch_pixel_count)
         assert list(decision.expired) == late
         for each in late:
@@ -114,19 +112,16 @@ class _Machine(RuleBasedStateMachine):
         batch = decision.batch
         assert bool(batch) == bool(self.waiting), "whoever waits makes progress"
         if not batch:
-            self.virtual_times.clear()
             return
         assert len({each.group for each in batch}) == 1
         assert len(batch) == 1 or sum(each.pixel_count for each in batch) <= batch_pixel_count
-        self.present = max(self.present, self.virtual_times[batch[0].client])
         for index, each in enumerate(batch):
             alike = [other for other in self.waiting if index == 0 or other.group == each.group]
-            furthest_behind = min(self.virtual_times[other.client] for other in alike)
-            assert self.virtual_times[each.client] == furthest_behind
+            assert virtual_times[each.client] == min(virtual_times[other.client] for other in alike)
             own = [other for other in alike if other.client == each.client]
             assert each is min(own, key=self.order_of), "earliest deadline first inside a client"
             self.leaves(each)
-            self.virtual_times[each.client] += each.pixel_count
+            virtual_times[each.client] += each.pixel_count
 
     @invariant()
     def each_ticket_left_at_most_once_and_the_rest_is_queued(self) -> None:
@@ -221,6 +216,7 @@ def test_a_ticket_can_be_offered_again_after_it_left() -> None:
 # --- who gets how much ---------------------------------------------------------------------------------------------
 
 
+@settings(max_examples=50)
 @given(
     sizes=st.tuples(*[st.lists(st.tuples(st.sampled_from("gh"), st.integers(1, 9)), min_size=3, max_size=8)] * 2),
     batch_pixel_count=st.integers(1, 40),
@@ -230,7 +226,7 @@ def test_two_clients_with_backlogs_are_never_further_apart_than_a_batch_and_a_ti
 ) -> None:
     """Deadlines are equal, so a client's tickets go in the order in which it sent them."""
     backlogs = {
-        client: [ticket(client=client, group=group, pixel_count=size) for _ in range(40) for group, size in pattern]
+        client: [ticket(client=client, group=group, pixel_count=size) for _ in range(15) for group, size in pattern]
         for client, pattern in zip("ab", sizes, strict=True)
     }
     queue = loaded(*backlogs.values())
@@ -257,6 +253,21 @@ def test_a_client_whose_shape_others_open_batches_for_gets_no_more_than_one_that
         assert served["rider"] - served["late"] <= 10 + 1
 
 
+def test_filling_the_batches_of_others_is_not_held_against_a_client_later() -> None:
+    """``rider`` used what short-lived clients left over, and nobody else waited. When another backlog arrives, both get
+    the same from then on.
+    """
+    queue = loaded(tickets(10_000, client="rider"))
+    for number in range(500):
+        queue.offer([ticket(client=f"short-lived {number}")])
+        queue.poll(0.0, batch_pixel_count=10)
+    queue.offer(tickets(1_000, client="late"))
+    served: Counter[Hashable] = Counter()
+    for _ in range(100):
+        served.update(each.client for each in queue.poll(0.0, batch_pixel_count=10).batch)
+        assert abs(served["rider"] - served["late"]) <= 10 + 1
+
+
 def test_a_client_that_was_idle_is_owed_nothing() -> None:
     queue = loaded(tickets(500, client="busy"), tickets(1, client="idle"))
     for _ in range(200):
@@ -271,16 +282,17 @@ def test_a_client_cannot_shed_its_debt_by_pausing() -> None:
     while queue.poll(0.0, batch_pixel_count=1).batch[0].client != "large":
         pass
     queue.offer([ticket(client="large")])
-    until_served = [queue.poll(0.0, batch_pixel_count=1).batch[0].client for _ in range(51)]
-    assert until_served.index("large") >= 49
+    next_served = [queue.poll(0.0, batch_pixel_count=1).batch[0].client for _ in range(60)]
+    assert 49 <= next_served.index("large") <= 51
 
 
-def test_a_newcomer_is_next_however_large_the_backlog_of_another_is() -> None:
+def test_a_newcomer_is_served_within_two_batches_however_large_the_backlog_of_another_is() -> None:
     queue = loaded(tickets(5000, client="greedy", deadline_s=1.0))
     for _ in range(100):
         queue.poll(0.0, batch_pixel_count=4)
     queue.offer([ticket(client="newcomer", group="other", deadline_s=1e9)])
-    assert queue.poll(0.0, batch_pixel_count=4).batch[0].client == "newcomer"
+    next_served = [each.client for _ in range(2) for each in queue.poll(0.0, batch_pixel_count=4).batch]
+    assert "newcomer" in next_served
 
 
 def test_a_newcomer_among_many_backlogs_waits_for_each_of_them_once_at_most() -> None:
@@ -315,45 +327,39 @@ def reachable_objects(root: object) -> list[object]:
     return list(seen.values())
 
 
-def served_at_once(queue: Scheduler[int], number: int) -> None:
+def polled(queue: Scheduler[int], *, batch_pixel_count: int) -> None:
+    """One batch runs, and the long-lived client sends as much as it takes to keep its backlog."""
+    queue.poll(0.0, batch_pixel_count=batch_pixel_count)
+    queue.offer(tickets(max(0, 50 - queue.queued_ticket_count), client="long"))
+
+
+def served_one_by_one(queue: Scheduler[int], number: int) -> None:
     queue.offer([ticket(client=f"client {number}")])
-    while queue.queued_ticket_count > 50:
-        queue.poll(0.0, batch_pixel_count=1)
+    for _ in range(2):
+        polled(queue, batch_pixel_count=1)
 
 
-def served_in_full_batches(queue: Scheduler[int], number: int) -> None:
+def served_in_shared_batches(queue: Scheduler[int], number: int) -> None:
     queue.offer([ticket(client=f"client {number}")])
-    while queue.queued_ticket_count > 50:
-        queue.poll(0.0, batch_pixel_count=4)
-    queue.offer(tickets(50 - queue.queued_ticket_count, client="long"))
+    polled(queue, batch_pixel_count=4)
 
 
-def served_beside_another_shape(queue: Scheduler[int], number: int) -> None:
-    queue.offer([ticket(client=f"client {number}", group="other", pixel_count=7)])
-    while queue.queued_ticket_count > 50:
-        queue.poll(0.0, batch_pixel_count=7)
-    queue.offer(tickets(50 - queue.queued_ticket_count, client="long"))
+def served_in_another_shape(queue: Scheduler[int], number: int) -> None:
+    queue.offer([ticket(client=f"client {number}", group="other")])
+    for _ in range(2):
+        polled(queue, batch_pixel_count=1)
 
 
-def the_same_hundred_come_back(queue: Scheduler[int], number: int) -> None:
-    served_beside_another_shape(queue, number % 100)
+def served_again_and_again(queue: Scheduler[int], number: int) -> None:
+    """The same hundred clients, as an address that comes back is the same client."""
+    served_one_by_one(queue, number % 100)
 
 
 def cancelled(queue: Scheduler[int], number: int) -> None:
-    own = ticket(client=f"client {number}", deadline_s=1e9 - number)
-    queue.offer([own])
-    queue.discard([own])
-    if number % 10 == 0:
-        queue.poll(0.0, batch_pixel_count=1)
-        queue.offer([ticket(client="long")])
-
-
-def cancelled_in_another_shape(queue: Scheduler[int], number: int) -> None:
     own = ticket(client=f"client {number}", group="other")
     queue.offer([own])
     queue.discard([own])
-    queue.poll(0.0, batch_pixel_count=1)
-    queue.offer([ticket(client="long")])
+    polled(queue, batch_pixel_count=1)
 
 
 def cancelled_by_one_client(queue: Scheduler[int], number: int) -> None:
@@ -365,12 +371,11 @@ def cancelled_by_one_client(queue: Scheduler[int], number: int) -> None:
 @pytest.mark.parametrize(
     "step",
     [
-        served_at_once,
-        served_in_full_batches,
-        served_beside_another_shape,
-        the_same_hundred_come_back,
+        served_one_by_one,
+        served_in_shared_batches,
+        served_in_another_shape,
+        served_again_and_again,
         cancelled,
-        cancelled_in_another_shape,
         cancelled_by_one_client,
     ],
     ids=lambda step: step.__name__,
@@ -383,13 +388,14 @@ def test_what_is_kept_follows_those_who_wait_and_not_those_who_came_and_went(
     Counts objects instead of asking: what could grow are private heaps and dictionaries, and no answer shows them.
     """
     queue = loaded(tickets(50, client="long"))
-    for number in range(1_000):
+    for number in range(4_000):
         step(queue, number)
-    early = len(reachable_objects(queue))
-    for number in range(1_000, 12_000):
+    early_count = len(reachable_objects(queue))
+    for number in range(4_000, 12_000):
         step(queue, number)
     assert queue.queued_ticket_count <= 51
-    assert len(reachable_objects(queue)) <= 2 * early + 1_000
+    # What grows with the number of steps would be three times as much.
+    assert len(reachable_objects(queue)) <= 1.8 * early_count + 500
 
 
 class CountedDeadline(float):

@@ -1,0 +1,175 @@
+"""The service as a process of its own: started with the settings that a test needs, watched from outside.
+
+Knows how to start, await, watch and stop it and how to connect to it; knows nothing about images.
+"""
+
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, cast
+
+import grpc
+from prometheus_client.parser import text_string_to_metric_families
+
+from denoised.v1.denoised_pb2_grpc import DenoiseServiceStub
+
+REPOSITORY: Final = Path(__file__).resolve().parents[2]
+# How long anything may take on the slowest machine; nothing waits for it unless something is broken.
+LIMIT_S: Final = 180.0
+CHANNEL_OPTIONS: Final = (
+    # Channels of one process would share a connection, and the service would see one client.
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+)
+_POLL_S: Final = 0.002
+_GAUGES_AT_REST: Final = (
+    "denoised_admitted_images",
+    "denoised_reserved_bytes",
+    "denoised_queued_units",
+    "denoised_queued_pixels",
+    "denoised_busy_lanes",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RunningService:
+    """A service that has said that it is ready."""
+
+    process: subprocess.Popen[bytes]
+    grpc_target: str
+    http_port: int
+
+    def http(self, path: str) -> tuple[int, str]:
+        """Status and text of a page."""
+        return http_get(self.http_port, path)
+
+    def metrics(self) -> "Metrics":
+        """All metrics at one moment."""
+        _, text = self.http("/metrics")
+        return Metrics(
+            {
+                (sample.name, frozenset(sample.labels.items())): sample.value
+                for family in text_string_to_metric_families(text)
+                for sample in family.samples
+            }
+        )
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The present value of one metric."""
+        return self.metrics().value(name, **labels)
+
+    def not_at_rest(self) -> dict[str, float]:
+        """The gauges of work in progress that are not 0."""
+        metrics = self.metrics()
+        return {name: value for name in _GAUGES_AT_REST if (value := metrics.value(name))}
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """What one scrape gave: values by name and labels."""
+
+    samples: Mapping[tuple[str, frozenset[tuple[str, str]]], float]
+
+    def value(self, name: str, **labels: str) -> float:
+        """One sample; 0 when it was never touched."""
+        return self.samples.get((name, frozenset(labels.items())), 0.0)
+
+
+def until(condition: Callable[[], object], what: str, *, limit_s: float = LIMIT_S) -> None:
+    """Returns once the condition holds; fails, saying what it waited for, when the time is up."""
+    limit = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < limit, f"waited {limit_s} s in vain until {what}"
+        time.sleep(_POLL_S)
+
+
+def http_get(port: int, path: str) -> tuple[int, str]:
+    """Status and text of a page on this machine, past any proxy."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=LIMIT_S)
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        return response.status, response.read().decode()
+    finally:
+        connection.close()
+
+
+def stub_of(channel: grpc.Channel | grpc.aio.Channel) -> DenoiseServiceStub:
+    return DenoiseServiceStub(channel)  # type: ignore[no-untyped-call]  # generated without annotations
+
+
+@contextmanager
+def connected(target: str) -> Iterator[DenoiseServiceStub]:
+    """The raw stub on a connection of its own."""
+    with grpc.insecure_channel(target, CHANNEL_OPTIONS) as channel:
+        yield stub_of(channel)
+
+
+@contextmanager
+def launched(folder: Path, **settings: object) -> Iterator[subprocess.Popen[bytes]]:
+    """``python -m service`` with settings such as ``lane_count=1``; killed if it outlives the block.
+
+    Its log and the file with its ports lie in ``folder``.
+    """
+    chosen = {"grpc_port": 0, "http_port": 0, "grpc_host": "127.0.0.1", "http_host": "127.0.0.1"} | settings
+    environment = {f"DENOISED_{name.upper()}": str(value) for name, value in chosen.items()}
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "service"],
+            cwd=REPOSITORY,
+            env=os.environ
+            | {
+                "PYTHONPATH": os.pathsep.join((str(REPOSITORY), str(REPOSITORY / "proto"))),
+                "DENOISED_PORTS_FILE": str(folder / "ports.json"),
+            }
+            | environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+
+
+def ready(process: subprocess.Popen[bytes], folder: Path) -> RunningService:
+    """Waits until a launched service says where it listens."""
+    ports_file = folder / "ports.json"
+
+    def has_spoken() -> bool:
+        assert process.poll() is None, f"the service ended with {process.returncode}:\n{log_of(folder)}"
+        return ports_file.exists()
+
+    until(has_spoken, "the service was ready")
+    ports = cast("dict[str, int]", json.loads(ports_file.read_text(encoding="utf-8")))
+    return RunningService(process, f"127.0.0.1:{ports['grpc_port']}", ports["http_port"])
+
+
+@contextmanager
+def running(folder: Path, **settings: object) -> Iterator[RunningService]:
+    """A ready service, which must stop with exit code 0 and without having logged an error."""
+    with launched(folder, **settings) as process:
+        service = ready(process, folder)
+        yield service
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+        assert process.wait(LIMIT_S) == 0, log_of(folder)
+        errors = [line for line in log_of(folder).splitlines() if '"level": "error"' in line or "Traceback" in line]
+        assert not errors
+
+
+def log_of(folder: Path) -> str:
+    return (folder / "log").read_text(encoding="utf-8", errors="replace")
