@@ -9,9 +9,14 @@ from training.scores import Evaluation
 
 
 def model_card(
-    contract: ModelContract, config: RunConfig, evaluations: Sequence[Evaluation], manifest: Manifest
+    contract: ModelContract,
+    config: RunConfig,
+    evaluations: Sequence[Evaluation],
+    manifest: Manifest,
+    *,
+    parent: RunConfig | None,
 ) -> str:
-    """What the model is for, how good it is, how it was made."""
+    """What the model is for, how good it is, how it was made; ``parent`` is the run that it started from."""
     noise, optimiser, tiling, parity = contract.noise, config.optimiser, contract.tiling, contract.parity
     held_out = sum(image.held_out for image in manifest.images)
     return f"""# {contract.name}, version {contract.version}
@@ -45,11 +50,20 @@ def model_card(
 - {optimiser.steps} steps of {config.data.batch_size} crops of {config.data.crop_px} pixels, \
 {config.data.synthetic_share:.0%} of them generated; loss `{config.loss.image}`; AdamW {optimiser.learning_rate:g} \
 with warm-up and cosine; weights averaged ({optimiser.ema_decay}); {optimiser.precision}.
-- Config digest `{contract.run_config_digest[:16]}`, seed {config.seed}. Repeat it with \
+{_ancestry(parent)}- Config digest `{contract.run_config_digest[:16]}`, seed {config.seed}. Repeat it with \
 `python -m training train` and the config of this name in `training/configs/`.
 
 Licence: {contract.license}.
 """
+
+
+def _ancestry(parent: RunConfig | None) -> str:
+    if parent is None:
+        return ""
+    return (
+        f"- Started from the weights of a run of {parent.optimiser.steps} steps (loss `{parent.loss.image}`, "
+        f"AdamW {parent.optimiser.learning_rate:g}, {parent.network.middle_blocks} middle blocks).\n"
+    )
 
 
 def _quality(evaluations: Sequence[Evaluation]) -> str:

@@ -106,8 +106,9 @@ def export(
     )
     model = onnx_file.with_metadata(graph, contract.to_metadata())
     _check_no_paths(model.SerializeToString(), run_dir.path)
+    card = model_card(contract, config, evaluations, pack.manifest, parent=run_dir.load_parent_config())
     on_step("publishing")
-    size_bytes = _publish(target, model.SerializeToString(), model_card(contract, config, evaluations, pack.manifest))
+    size_bytes = _publish(target, model.SerializeToString(), card)
     return Exported(target / MODEL_FILE, contract, size_bytes)
 
 

@@ -12,11 +12,15 @@ from training.scores import Evaluation
 
 
 class RunDir:
-    """``config.json``, ``log.jsonl``, ``checkpoint.pt`` (and the one before), ``evaluations/<set>.json``."""
+    """``config.json``, ``log.jsonl``, ``checkpoint.pt`` (and the one before), ``evaluations/<set>.json``.
+
+    A run that started from another's weights keeps that run's config as ``parent-config.json``.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.config_path = path / "config.json"
+        self.parent_config_path = path / "parent-config.json"
         self.log_path = path / "log.jsonl"
         self.checkpoint_path = path / "checkpoint.pt"
         self.previous_checkpoint_path = path / "checkpoint.previous.pt"
@@ -39,6 +43,16 @@ class RunDir:
             return RunConfig.from_json(self.config_path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise RunError(f"{self.path} holds no run: {error}") from error
+
+    def save_parent(self, parent: "RunDir") -> None:
+        """Notes which run this one started from."""
+        self.parent_config_path.write_text(parent.load_config().to_json() + "\n", encoding="utf-8")
+
+    def load_parent_config(self) -> RunConfig | None:
+        """The config of the run that this one started from, or None."""
+        if not self.parent_config_path.exists():
+            return None
+        return RunConfig.from_json(self.parent_config_path.read_text(encoding="utf-8"))
 
     def save_checkpoint(self, state: dict[str, Any]) -> None:
         """Writes beside, syncs, then swaps: there is a whole checkpoint on disk at every moment."""

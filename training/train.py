@@ -97,6 +97,7 @@ def train(
     network = build_network(config.network).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if start_from is not None and not resume:
         _adopt(network, start_from)
+        run_dir.save_parent(start_from)
     optimiser = torch.optim.AdamW(
         network.parameters(), lr=config.optimiser.learning_rate, weight_decay=config.optimiser.weight_decay
     )

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image as PillowImage
 
 from denoised.v1 import denoised_pb2 as pb
-from tests.integration.pictures import file_of, file_request, jpeg, noisy, png, raw_request
+from tests.integration.pictures import file_of, file_request, jpeg, noisy, png, png_of, raw_request
 
 FILE = "image.encoded.data"
 _PICTURE = noisy(3, 40, 56)
@@ -35,13 +35,8 @@ def bad_requests() -> list[BadRequest]:
 
 
 def png_header(width_px: int, height_px: int) -> bytes:
-    """A well-formed PNG of some dozen bytes that claims a size; its pixels are one row of zeros."""
-    head = struct.pack(">IIBBBBB", width_px, height_px, 8, 2, 0, 0, 0)
-    chunks = ((b"IHDR", head), (b"IDAT", zlib.compress(bytes(100))), (b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I4s", len(body), kind) + body + struct.pack(">I", zlib.crc32(kind + body))
-        for kind, body in chunks
-    )
+    """A well-formed PNG of some dozen bytes that claims a size; its pixels are one short row of zeros."""
+    return png_of(width_px, height_px, bytes(100))
 
 
 def _files() -> Iterator[BadRequest]:

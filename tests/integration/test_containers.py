@@ -15,6 +15,7 @@ from tests.integration.pictures import (
     Samples,
     file_of,
     file_request,
+    interlaced_png,
     jpeg,
     noisy,
     opened,
@@ -179,7 +180,7 @@ def test_orientation_and_colour_profile_pass_through_and_pixels_are_not_turned(
 
 def test_an_interlaced_png_is_the_picture_that_it_shows(stub: DenoiseServiceStub) -> None:
     picture = noisy(10, 45, 70)
-    plain, interlaced = png(picture), _interlaced(picture)
+    plain, interlaced = png(picture), interlaced_png(picture)
     assert interlaced != plain
 
     answers: list[Samples] = [samples_of(stub.Denoise(file_request(data)).image) for data in (plain, interlaced)]
