@@ -36,7 +36,7 @@ def main() -> int:
         stop_asked = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop_asked.set)
-        await serve(settings, shutdown=stop_asked.wait())
+        await serve(settings, shutdown=stop_asked)
 
     try:
         uvloop.run(run())

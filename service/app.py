@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
@@ -191,12 +191,12 @@ class Service:
             self._metrics.state.labels(state.value).set(1 if state is current else 0)
 
 
-async def serve(settings: Settings, *, shutdown: Awaitable[object]) -> None:
-    """Runs the service until ``shutdown`` completes, then drains it."""
+async def serve(settings: Settings, *, shutdown: asyncio.Event) -> None:
+    """Runs the service until ``shutdown`` is set, then drains it."""
     service = Service(settings)
     try:
         await service.start()
-        await shutdown
+        await shutdown.wait()
     finally:
         await service.stop()
 

@@ -14,6 +14,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 ENV_PREFIX: Final = "DENOISED_"
 SHIPPED_MODELS_DIR: Final = Path(__file__).parent / "models"
 
+# Of the client's command line, which may well be set in the same shell.
+_OTHERS_VARIABLES: Final = frozenset({"DENOISED_SERVER"})
 _MIB: Final = 1024 * 1024
 
 
@@ -83,7 +85,7 @@ def load_settings() -> Settings:
     Raises:
         SettingsError: any variable with our prefix is unknown or has a wrong value; all are listed.
     """
-    known = {ENV_PREFIX + name.upper() for name in Settings.model_fields}
+    known = {ENV_PREFIX + name.upper() for name in Settings.model_fields} | _OTHERS_VARIABLES
     problems = [
         f"{name}: no such setting; `python -m service --print-config` lists them"
         for name in sorted(os.environ)

@@ -21,7 +21,9 @@ OPSET: Final = 20
 _HIGHEST_IR_VERSION: Final = 10
 _LARGEST_FILE_BYTES: Final = 64 * 1024 * 1024
 # Everything a convolutional autoencoder needs; nothing global, random, conditional or custom.
-_ALLOWED_OPS: Final = frozenset({"Conv", "Relu", "Add", "Sub", "Mul", "Resize", "DepthToSpace", "Constant", "Identity"})
+_ALLOWED_OPS: Final = frozenset(
+    {"Conv", "Relu", "Clip", "Add", "Div", "Sub", "Mul", "Resize", "DepthToSpace", "Constant", "Identity"}
+)
 _LARGEST_DIFFERENCE: Final = 1e-4
 _LEAST_PARITY_DB: Final = 80.0
 _OPTIMISATION_LEVELS: Final = (

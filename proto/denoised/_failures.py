@@ -9,6 +9,7 @@ from typing import Final, cast
 import grpc
 from google.protobuf.any_pb2 import Any as PackedMessage
 from google.protobuf.message import DecodeError
+from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from denoised.errors import (
@@ -27,7 +28,6 @@ from denoised.errors import (
     TemporaryError,
     UnsupportedImageError,
 )
-from google.rpc import error_details_pb2, status_pb2
 
 _Code = grpc.StatusCode
 _ANY_REASON: Final = "*"
@@ -74,30 +74,38 @@ def from_status(status: status_pb2.Status, *, target: str) -> DenoisedError:
 
 
 def _exception(code: grpc.StatusCode, message: str, details: Iterable[PackedMessage], *, target: str) -> DenoisedError:
-    reason, field, retry_after_s = _NO_REASON, "", None
-    for packed in details:
-        info, bad_request, retry = (
-            error_details_pb2.ErrorInfo(),
-            error_details_pb2.BadRequest(),
-            error_details_pb2.RetryInfo(),
-        )
-        if packed.Unpack(info):
-            reason = info.reason
-        elif packed.Unpack(bad_request) and bad_request.field_violations:
-            field = bad_request.field_violations[0].field
-        elif packed.Unpack(retry):
-            retry_after_s = retry.retry_delay.ToTimedelta().total_seconds()
+    reason, field, retry_after_s = _read(details)
     kind = _TABLE.get((code, reason)) or _TABLE.get((code, _ANY_REASON), InternalError)
     if kind is ImageTooLargeError and retry_after_s is not None:
         kind = OverloadedError  # "too large" is never worth sending again, and the server says that this is
     text = message or f"the server answered {code.name} without a message"
+    if kind is ImageTooLargeError and not reason:
+        text = f"the image does not fit in one message ({text}): send a smaller one, or a file instead of samples"
+    if kind is ServerUnavailableError and not reason:
+        text = f"no denoised server answers at {target}: {text}"
     reason = reason or code.name
     if issubclass(kind, ServerUnavailableError):
-        if reason == code.name:
-            text = f"no denoised server answers at {target}: {text}"
         return kind(text, reason=reason, target=target, retry_after_s=retry_after_s)
     if issubclass(kind, TemporaryError):
         return kind(text, reason=reason, retry_after_s=retry_after_s)
     if issubclass(kind, InvalidRequestError):
         return kind(text, reason=reason, field=field)
     return kind(text, reason=reason)
+
+
+def _read(details: Iterable[PackedMessage]) -> tuple[str, str, float | None]:
+    """(reason, field, seconds until a retry) as far as the details say; details of other types are passed over."""
+    reason, field, retry_after_s = _NO_REASON, "", None
+    info, bad_request, retry = (
+        error_details_pb2.ErrorInfo(),
+        error_details_pb2.BadRequest(),
+        error_details_pb2.RetryInfo(),
+    )
+    for packed in details:
+        if packed.Unpack(info):
+            reason = info.reason
+        elif packed.Unpack(bad_request) and bad_request.field_violations:
+            field = bad_request.field_violations[0].field
+        elif packed.Unpack(retry):
+            retry_after_s = retry.retry_delay.ToTimedelta().total_seconds()
+    return reason, field, retry_after_s

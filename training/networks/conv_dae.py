@@ -14,6 +14,8 @@ from training.config import NetworkConfig
 
 # The sigma map is handled inside in units of 50 eight-bit levels, which keeps it near 1 for the optimiser.
 SIGMA_UNIT = 50.0 / 255.0
+# Below this much noise, in the same unit (3 levels), the correction fades out: a clean picture passes unchanged.
+_GATE_SIGMA = 3.0 / 50.0
 
 
 class Denoised(NamedTuple):
@@ -75,7 +77,8 @@ class ConvDenoisingAutoencoder(nn.Module):
     """Encoder, bottleneck, decoder with symmetric additive skips and a global residual.
 
     The first convolution halves the size; each further level halves it again. The estimator's sigma map
-    enters behind that first convolution, as an extra input plane of it would.
+    enters behind that first convolution, as an extra input plane of it would, and it scales the correction down where
+    there is hardly any noise, so that the ripples of zero padding at the border stay out of clean pictures.
     """
 
     def __init__(self, config: NetworkConfig) -> None:
@@ -110,7 +113,10 @@ class ConvDenoisingAutoencoder(nn.Module):
         x = self.middle(x)
         for blocks, up, skip in reversed(list(zip(self.decoder, self.up, skips, strict=True))):
             x = blocks(F.interpolate(up(x), scale_factor=2, mode="nearest") + skip)
-        residual = F.pixel_shuffle(self.tail(x), 2)
+        gate = F.interpolate(
+            (sigma_map / _GATE_SIGMA).clamp(0.0, 1.0), scale_factor=self.sigma_map_scale_px // 2, mode="nearest"
+        )
+        residual = F.pixel_shuffle(self.tail(x) * gate, 2)
         return Denoised(noisy - residual, sigma_map * SIGMA_UNIT)
 
 

@@ -1,9 +1,13 @@
-"""What the service's unit tests share: a contract, metrics of their own, and Hypothesis without a stopwatch."""
+"""What the service's unit tests share: a contract, metrics of their own, logs, and Hypothesis without a stopwatch."""
+
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 from hypothesis import settings
 from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
+from structlog.typing import EventDict
 
 from denoised.contract import GoldenPair, ModelContract, Parity, TilingError
 from denoised.noise import NoiseSpec
@@ -12,6 +16,13 @@ from service.metrics import Metrics
 # Hypothesis fails an example that takes more than 200 ms by default; how fast the machine is decides nothing here.
 settings.register_profile("service", deadline=None)
 settings.load_profile("service")
+
+
+@pytest.fixture(autouse=True)
+def logs() -> Iterator[list[EventDict]]:
+    """What is logged, kept from the terminal: drawing the tracebacks of failures takes longer than the tests."""
+    with capture_logs() as entries:
+        yield entries
 
 
 @pytest.fixture

@@ -1,8 +1,6 @@
 """The batcher with lanes that the test turns by hand: what starts when, who shares, and that every wait ends once."""
 
 import asyncio
-import contextlib
-import gc
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
@@ -13,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
+from structlog.typing import EventDict
 
 from service.batcher import Batcher, Client, Group, WorkReport
 from service.errors import DeadlineExceeded, ModelFailed, NonFiniteOutput, QueueFull, ServiceError
@@ -113,9 +112,7 @@ class Picture:
 class Bench:
     """A batcher with everything around it in the test's hands."""
 
-    def __init__(
-        self, *, lane_count: int = 1, units_in_batch: int = 4, units_in_queue: int = 1000, metrics: Metrics | None = None
-    ) -> None:
+    def __init__(self, *, lane_count: int = 1, units_in_batch: int = 4, units_in_queue: int = 1000) -> None:
         self.clock = HandClock()
         self.lanes = HandLanes()
         self.network = Network(self.clock)
@@ -126,10 +123,9 @@ class Bench:
             batch_pixel_count=units_in_batch * UNIT_PIXEL_COUNT,
             executor=self.lanes,
             clock=self.clock,
-            metrics=Metrics(self.registry) if metrics is None else metrics,
+            metrics=Metrics(self.registry),
         )
         self.batcher.add_engine("model", self.network)
-        self.unhandled: list[dict[str, Any]] = []
 
     def submit(
         self, units: Sequence[Picture], *, client: Client = ALICE, deadline_s: float = NEVER_S
@@ -158,7 +154,7 @@ async def outcomes(tasks: Iterable[Awaitable[WorkReport]]) -> list[WorkReport | 
     return await asyncio.gather(*tasks, return_exceptions=True)
 
 
-# --- when batches start -----------------------------------------------------------------------------------------------
+# --- when batches start ---------------------------------------------------------------------------------------------
 
 
 async def test_an_idle_lane_starts_at_once() -> None:
@@ -186,7 +182,7 @@ async def test_one_images_tiles_spread_over_idle_lanes() -> None:
     await turn()
     assert len(bench.lanes.waiting) == 3
     await bench.run_all()
-    assert [len(batch) for batch in bench.network.batches] == [2, 2, 1, 1]
+    assert max(len(batch) for batch in bench.network.batches) == 2, "a third of six"
     assert task.result().shared_request_count == 1
 
 
@@ -238,7 +234,7 @@ async def test_a_second_client_is_served_before_the_rest_of_a_large_image() -> N
 
 @pytest.mark.parametrize(
     ("unit_counts", "lane_count", "expected"),
-    [([1, 5], 1, {"full": 1, "no_more": 2}), ([4], 2, {"lane_share": 1, "no_more": 2}), ([1], 1, {"no_more": 1})],
+    [([1, 5], 1, {"full": 1, "no_more": 2}), ([4], 2, {"lane_share": 2, "no_more": 1}), ([1], 1, {"no_more": 1})],
     ids=["budget", "share", "last"],
 )
 async def test_the_reason_that_ended_a_batch_is_counted(
@@ -255,7 +251,7 @@ async def test_the_reason_that_ended_a_batch_is_counted(
     assert counted == {"full": 0, "lane_share": 0, "no_more": 0} | expected
 
 
-# --- what a request learns --------------------------------------------------------------------------------------------
+# --- what a request learns ------------------------------------------------------------------------------------------
 
 
 async def test_requests_and_connections_that_shared_a_batch_are_counted() -> None:
@@ -316,7 +312,7 @@ async def test_idle_waits_for_what_runs_and_for_what_is_queued_behind_it() -> No
     await bench.batcher.idle()
 
 
-# --- who is refused, and who is taken back ----------------------------------------------------------------------------
+# --- who is refused, and who is taken back --------------------------------------------------------------------------
 
 
 async def test_a_full_queue_refuses_a_request_as_a_whole_and_says_when_to_come_back() -> None:
@@ -428,7 +424,7 @@ async def test_a_caller_that_is_cancelled_at_once_never_reaches_a_lane() -> None
     assert bench.network.batches == []
 
 
-# --- failures -----------------------------------------------------------------------------------------------------------
+# --- failures -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("unit_count", [1, 2, 3, 7, 8])
@@ -461,6 +457,16 @@ async def test_every_unit_of_a_batch_can_be_poisoned() -> None:
     tasks = [bench.submit([Picture(POISON)]) for _ in range(5)]
     await bench.run_all()
     assert all(isinstance(outcome, ModelFailed) for outcome in await outcomes(tasks))
+
+
+async def test_the_cause_of_a_failure_is_logged_and_never_sent(logs: list[EventDict]) -> None:
+    bench = Bench()
+    task = bench.submit([Picture(POISON)])
+    await bench.run_all()
+    assert "poisoned" not in str((await outcomes([task]))[0])
+    (entry,) = logs
+    assert entry["log_level"] == "error"
+    assert str(entry["exc_info"]) == "poisoned"
 
 
 async def test_a_request_whose_tile_failed_ends_at_once_and_its_other_tiles_leave_the_queue() -> None:
@@ -530,7 +536,7 @@ async def test_an_engine_that_answers_too_few_units_fails_only_those_without_an_
     assert blocker.done()
 
 
-# --- anything in any order ----------------------------------------------------------------------------------------------
+# --- anything in any order ------------------------------------------------------------------------------------------
 
 _unit = st.sampled_from(["fine", "fine", "fine", "poison", "read", "write"])
 _arrival = st.tuples(
@@ -575,19 +581,9 @@ def test_whatever_happens_every_submit_ends_in_one_right_way(
                     await turn()
         await bench.run_all()
 
-        assert all(task.done() for _, _, task in works), "nobody waits for ever"
-        for kinds, pictures, task in works:
-            if task.cancelled():
-                continue
-            error = task.exception()
-            if error is None:
-                assert set(kinds) == {"fine"}
-                for picture in pictures:
-                    picture.assert_right()
-            elif isinstance(error, ModelFailed):
-                assert set(kinds) != {"fine"}, "a neighbour's failure is not mine"
-            else:
-                assert isinstance(error, (DeadlineExceeded, QueueFull))
+        for work in works:
+            assert_right_ending(*work)
+        works.clear()
         await bench.batcher.idle()
         assert bench.metric("denoised_queued_units") == bench.metric("denoised_queued_pixels") == 0
         assert bench.metric("denoised_busy_lanes") == 0
@@ -595,12 +591,24 @@ def test_whatever_happens_every_submit_ends_in_one_right_way(
         await bench.run_all()
         assert isinstance(after.result(), WorkReport)
         picture.assert_right()
-        del works, task, error
-        gc.collect(0)
-        assert unhandled == []
+        assert unhandled == [], "no failure was left for the event loop to find"
 
-    with contextlib.suppress(UnboundLocalError):
-        asyncio.run(story())
+    asyncio.run(story())
+
+
+def assert_right_ending(kinds: list[str], pictures: list[Picture], task: "asyncio.Task[WorkReport]") -> None:
+    assert task.done(), "nobody waits for ever"
+    if task.cancelled():
+        return
+    error = task.exception()
+    if error is None:
+        assert set(kinds) == {"fine"}
+        for picture in pictures:
+            picture.assert_right()
+    elif isinstance(error, ModelFailed):
+        assert set(kinds) != {"fine"}, "a neighbour's failure is not mine"
+    else:
+        assert isinstance(error, (DeadlineExceeded, QueueFull))
 
 
 def _picture(kind: str, number: int) -> Picture:

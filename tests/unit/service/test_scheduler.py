@@ -75,8 +75,8 @@ class _Machine(RuleBasedStateMachine):
             Ticket(len(self.offered) + index, client, group, pixel_count, self.now_s + wait_s)
             for index, (group, pixel_count, wait_s) in enumerate(wishes)
         ]
-        fits = self.waiting_pixel_count() + sum(each.pixel_count for each in batch) <= self.LIMIT_PIXEL_COUNT
-        if not fits:
+        offered_pixel_count = sum(each.pixel_count for each in batch)
+        if self.waiting and self.waiting_pixel_count() + offered_pixel_count > self.LIMIT_PIXEL_COUNT:
             with pytest.raises(TicketsRefused):
                 self.queue.offer(batch)
             assert not any(each.is_queued for each in batch)
@@ -182,6 +182,17 @@ def test_an_offer_that_fits_exactly_is_taken_and_one_pixel_more_is_refused_as_a_
     assert queue.queued_pixel_count == 50
 
 
+def test_an_empty_queue_takes_an_offer_of_any_size_so_that_nothing_is_refused_for_ever() -> None:
+    queue = loaded(tickets(3, pixel_count=10), limit_pixel_count=20)
+    assert queue.queued_pixel_count == 30
+    with pytest.raises(TicketsRefused):
+        queue.offer([ticket()])
+    for _ in range(3):
+        queue.poll(0.0, batch_pixel_count=10)
+    queue.offer(tickets(5, pixel_count=10))
+    assert queue.queued_pixel_count == 50
+
+
 def test_a_ticket_expires_at_its_deadline_and_not_before() -> None:
     queue = loaded([ticket(0, deadline_s=2.0), ticket(1, deadline_s=3.0)])
     decision = queue.poll(2.0, batch_pixel_count=1)
@@ -213,7 +224,7 @@ def test_a_ticket_can_be_offered_again_after_it_left() -> None:
     assert queue.poll(0.0, batch_pixel_count=1).batch == [taken]
 
 
-# --- who gets how much ---------------------------------------------------------------------------------------------
+# --- who gets how much ----------------------------------------------------------------------------------------------
 
 
 @settings(max_examples=50)
@@ -311,7 +322,7 @@ def test_small_units_of_one_client_are_not_held_up_by_large_ones_of_another() ->
     assert Counter(first)["large"] <= 2
 
 
-# --- what is kept, and what a decision costs -------------------------------------------------------------------------
+# --- what is kept, and what a decision costs ------------------------------------------------------------------------
 
 
 def reachable_objects(root: object) -> list[object]:

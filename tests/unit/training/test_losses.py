@@ -78,12 +78,12 @@ def test_an_unknown_image_loss_is_refused_by_name() -> None:
 @pytest.mark.parametrize("kind", ["mse", "charbonnier", "log_mse"])
 def test_the_total_is_the_image_part_plus_the_weighed_error_of_the_sigma_map(kind: str) -> None:
     output, clean = off_by(0.1)
-    # True levels 0.1 and 0.2 against a map of 0.15 everywhere: the mean absolute error is 0.05.
+    # True levels 0.1 and 0.2 against a map of 0.15 everywhere: 0.05 off, where 50 / 255 counts as one.
     sigma_map = torch.full((2, 1, 4, 4), 0.15)
     config = LossConfig.model_validate({"image": kind, "sigma_weight": 0.3})
     total, image_part = total_loss(Denoised(output, sigma_map), clean, torch.tensor([0.1, 0.2]), config)
     assert image_part.item() == image_loss(output, clean, kind).item()
-    assert (total - image_part).item() == pytest.approx(0.3 * 0.05, rel=1e-4)
+    assert (total - image_part).item() == pytest.approx(0.3 * 0.05 * 255 / 50, rel=1e-4)
 
 
 def test_each_sample_is_compared_with_its_own_level() -> None:
@@ -92,7 +92,7 @@ def test_each_sample_is_compared_with_its_own_level() -> None:
     matching = levels[:, None, None, None].expand(2, 1, 4, 4)
     config = LossConfig(image="mse", sigma_weight=1.0)
     assert total_loss(Denoised(output, matching), clean, levels, config)[0].item() == 0
-    assert total_loss(Denoised(output, matching.flip(0)), clean, levels, config)[0].item() == pytest.approx(0.1)
+    assert total_loss(Denoised(output, matching.flip(0)), clean, levels, config)[0].item() == pytest.approx(0.51)
 
 
 def test_without_weight_the_sigma_map_gets_no_gradient() -> None:

@@ -1,0 +1,126 @@
+"""Settings: defaults, refusals all at once, and that what is printed can be read back."""
+
+import os
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from service.settings import (
+    ENV_PREFIX,
+    SHIPPED_MODELS_DIR,
+    Settings,
+    SettingsError,
+    describe_settings,
+    load_settings,
+)
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.upper().startswith(ENV_PREFIX):
+            monkeypatch.delenv(name)
+
+
+def read_back(text: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    for line in text.splitlines():
+        name, value = line.split("  # ")[0].split("=", 1)
+        monkeypatch.setenv(name, value)
+    return load_settings()
+
+
+def test_an_empty_environment_gives_settings_that_serve() -> None:
+    settings = load_settings()
+    assert settings == Settings()
+    assert (settings.grpc_port, settings.http_port) == (50051, 8081)
+    assert settings.models_dir == SHIPPED_MODELS_DIR
+    assert settings.lane_count is None
+    assert settings.image_pixels <= settings.queue_pixels
+
+
+def test_every_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("DENOISED_GRPC_PORT", "0")
+    monkeypatch.setenv("DENOISED_LANE_COUNT", "3")
+    monkeypatch.setenv("DENOISED_MODELS_DIR", str(tmp_path))
+    monkeypatch.setenv("DENOISED_REFLECTION", "false")
+    monkeypatch.setenv("DENOISED_DRAIN_DELAY_S", "2.5")
+    monkeypatch.setenv("DENOISED_LOG_FORMAT", "console")
+    settings = load_settings()
+    assert settings.grpc_port == 0
+    assert settings.lane_count == 3
+    assert settings.models_dir == tmp_path
+    assert settings.reflection is False
+    assert settings.drain_delay_s == 2.5
+    assert settings.log_format == "console"
+
+
+def test_variables_of_other_programs_are_none_of_our_business(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRPC_PORT", "nonsense")
+    monkeypatch.setenv("NOT_DENOISED_PORT", "nonsense")
+    assert load_settings() == Settings()
+
+
+def test_a_misspelt_setting_is_refused_and_the_remedy_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DENOISED_GRPC_PROT", "50051")
+    with pytest.raises(SettingsError, match=r"DENOISED_GRPC_PROT: no such setting; .*--print-config"):
+        load_settings()
+
+
+def test_everything_that_is_wrong_is_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = {
+        "DENOISED_GRPC_PORT": "70000",
+        "DENOISED_HTTP_PORT": "-1",
+        "DENOISED_LANE_COUNT": "0",
+        "DENOISED_BATCH_PIXELS": "many",
+        "DENOISED_DRAIN_TIMEOUT_S": "0",
+        "DENOISED_DEFAULT_TIMEOUT_S": "nan",
+        "DENOISED_LOG_LEVEL": "loud",
+        "DENOISED_MODEL_DIR": "/models",
+        "DENOISED_THREADS": "2",
+    }
+    for name, value in wrong.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError) as raised:
+        load_settings()
+    title, *lines = str(raised.value).splitlines()
+    assert title == "the settings are wrong:"
+    assert {line.split(":")[0].split("=")[0].strip() for line in lines} == set(wrong)
+    for name in set(wrong) - {"DENOISED_MODEL_DIR", "DENOISED_THREADS"}:
+        assert any(line.strip().startswith(f"{name}='{wrong[name]}': ") for line in lines), "the value is named"
+
+
+@pytest.mark.parametrize("name", ["DRAIN_TIMEOUT_S", "DEFAULT_TIMEOUT_S", "MAX_CONNECTION_AGE_S", "DRAIN_DELAY_S"])
+def test_an_endless_time_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Times become whole milliseconds for gRPC, so an infinite one would only fail later, at start."""
+    monkeypatch.setenv(ENV_PREFIX + name, "inf")
+    with pytest.raises(SettingsError, match=name):
+        load_settings()
+
+
+def test_what_is_printed_of_settings_that_are_all_set_can_be_read_back(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    settings = Settings(
+        ports_file=tmp_path / "ports.json", lane_count=3, codec_threads=2, reflection=False, drain_delay_s=1.5
+    )
+    assert read_back(describe_settings(settings), monkeypatch) == settings
+
+
+def test_what_is_printed_of_the_defaults_can_be_read_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A setting without a value is printed as ``NAME=``, so that must mean "not set"."""
+    assert read_back(describe_settings(Settings()), monkeypatch) == Settings()
+
+
+def test_every_setting_is_printed_once_with_its_meaning() -> None:
+    lines = describe_settings(Settings()).splitlines()
+    names = [line.split("=")[0] for line in lines]
+    assert names == [ENV_PREFIX + name.upper() for name in Settings.model_fields]
+    for line in lines:
+        assert line.split("  # ")[1].rstrip(".") not in ("", "None"), line
+
+
+def test_settings_cannot_be_changed_after_they_were_read() -> None:
+    settings = load_settings()
+    with pytest.raises(ValidationError, match="frozen"):
+        settings.grpc_port = 1

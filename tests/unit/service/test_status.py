@@ -1,0 +1,306 @@
+"""Errors to statuses: each kind has a code and details, the unknown says nothing, only what can succeed is retried."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import grpc
+import pytest
+from google.protobuf.message import Message
+from google.rpc.code_pb2 import Code
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
+from google.rpc.status_pb2 import Status
+from prometheus_client import CollectorRegistry
+from structlog.typing import EventDict
+
+from service import errors
+from service.errors import (
+    DeadlineExceeded,
+    Draining,
+    InvalidArgument,
+    InvalidOption,
+    ItemCancelled,
+    ModelFailed,
+    ModelUnknown,
+    NotImplementedYet,
+    Overloaded,
+    QueueFull,
+    ServiceError,
+    Unavailable,
+)
+from service.lifecycle import InFlight, Lifecycle, State
+from service.metrics import Metrics
+from service.status import ERROR_DOMAIN, Handler, StatusInterceptor, observe_failure, retry_delay_s, status_of
+
+EXPECTED_CODES = {
+    InvalidArgument: grpc.StatusCode.INVALID_ARGUMENT,
+    ModelUnknown: grpc.StatusCode.NOT_FOUND,
+    Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
+    Unavailable: grpc.StatusCode.UNAVAILABLE,
+    NotImplementedYet: grpc.StatusCode.UNIMPLEMENTED,
+    ItemCancelled: grpc.StatusCode.CANCELLED,
+    ModelFailed: grpc.StatusCode.INTERNAL,
+}
+
+
+def every_kind(base: type[ServiceError] = ServiceError) -> Iterator[type[ServiceError]]:
+    """All errors of the service, found by themselves so that a new one can't be forgotten here."""
+    for kind in base.__subclasses__():
+        if kind.__module__ == errors.__name__:
+            yield kind
+            yield from every_kind(kind)
+
+
+def an(kind: type[ServiceError]) -> ServiceError:
+    if issubclass(kind, InvalidArgument):
+        return kind("the value is 7; the limit is 5", field="options.strength")
+    if issubclass(kind, Overloaded):
+        return kind("too much", retry_after_s=1.25)
+    return kind("no")
+
+
+def details_of(status: Status) -> dict[type[Message], Any]:
+    found = {}
+    for packed in status.details:
+        for kind in (ErrorInfo, BadRequest, RetryInfo):
+            if packed.Is(kind.DESCRIPTOR):
+                message = kind()
+                packed.Unpack(message)
+                found[kind] = message
+    assert len(found) == len(status.details)
+    return found
+
+
+@pytest.mark.parametrize("kind", list(every_kind()), ids=lambda kind: kind.__name__)
+def test_every_error_has_the_code_and_the_details_of_its_kind(kind: type[ServiceError]) -> None:
+    error = an(kind)
+    status = status_of(error)
+    (code,) = {code for base, code in EXPECTED_CODES.items() if issubclass(kind, base)}
+    assert status.code == code.value[0]
+    assert status.message == str(error)
+    details = details_of(status)
+    assert details.pop(ErrorInfo) == ErrorInfo(reason=kind.reason, domain=ERROR_DOMAIN)
+    if isinstance(error, InvalidArgument):
+        (violation,) = details.pop(BadRequest).field_violations
+        assert (violation.field, violation.description) == ("options.strength", str(error))
+    if isinstance(error, Overloaded):
+        delay = details.pop(RetryInfo).retry_delay
+        assert (delay.seconds, delay.nanos) == (1, 250_000_000)
+    if isinstance(error, Unavailable):
+        assert details.pop(RetryInfo).retry_delay.seconds == 1
+    assert details == {}, "nothing else is said: RetryInfo would make clients send a hopeless request again"
+
+
+def test_reasons_are_stable_names_of_their_own() -> None:
+    reasons = [kind.reason for kind in every_kind()]
+    assert len(set(reasons)) == len(reasons)
+    assert all(reason.replace("_", "").isalpha() and reason.isupper() for reason in [*reasons, ServiceError.reason])
+
+
+@pytest.mark.parametrize("error", [ValueError("password=1234"), KeyError("/home/someone/cat.png"), BaseException()])
+def test_an_unknown_error_is_internal_with_a_fixed_text(error: BaseException) -> None:
+    status = status_of(error)
+    assert status.code == Code.INTERNAL
+    assert status.message == "the service failed on this request; the cause is in its log under the request id"
+    assert details_of(status) == {ErrorInfo: ErrorInfo(reason="INTERNAL", domain=ERROR_DOMAIN)}
+    assert retry_delay_s(error) is None
+
+
+@pytest.mark.parametrize("retry_after_s", [0.0, 1e-9, 0.05, 3600.0])
+def test_any_delay_becomes_a_legal_duration(retry_after_s: float) -> None:
+    delay = details_of(status_of(QueueFull("full", retry_after_s=retry_after_s)))[RetryInfo].retry_delay
+    assert delay.seconds + delay.nanos / 1e9 == pytest.approx(retry_after_s, abs=1e-9)
+
+
+def test_a_refusal_is_counted_by_its_reason_and_logged_without_a_traceback(
+    metrics: Metrics, logs: list[EventDict]
+) -> None:
+    status = observe_failure(QueueFull("full", retry_after_s=1.0), metrics)
+    assert status.code == Code.RESOURCE_EXHAUSTED
+    assert metrics.refusals.labels("QUEUE_FULL")._value.get() == 1
+    (entry,) = logs
+    assert (entry["log_level"], entry["reason"]) == ("info", "QUEUE_FULL")
+    assert "exc_info" not in entry
+
+
+def test_an_unknown_failure_is_counted_as_internal_and_logged_with_its_cause(
+    metrics: Metrics, logs: list[EventDict]
+) -> None:
+    cause = ValueError("the cause")
+    observe_failure(cause, metrics)
+    assert metrics.refusals.labels("INTERNAL")._value.get() == 1
+    (entry,) = logs
+    assert (entry["log_level"], entry["exc_info"]) == ("error", cause)
+
+
+# --- the interceptor --------------------------------------------------------------------------------------------------
+
+SERVICE = "/denoised.v1.DenoiseService/"
+
+
+class Aborted(Exception):
+    """What a gRPC context raises to end a call."""
+
+
+@dataclass
+class FakeContext:
+    """Of a call's context, what the interceptor uses."""
+
+    code: grpc.StatusCode | None = None
+    text: str = ""
+    trailers: dict[str, str | bytes] = field(default_factory=dict)
+
+    def set_trailing_metadata(self, metadata: Sequence[tuple[str, str | bytes]]) -> None:
+        self.trailers = dict(metadata)
+
+    async def abort(self, code: grpc.StatusCode, details: str) -> None:
+        self.code, self.text = code, details
+        raise Aborted
+
+    def rich_status(self) -> Status:
+        return Status.FromString(cast("bytes", self.trailers["grpc-status-details-bin"]))
+
+
+@dataclass
+class FakeDetails(grpc.HandlerCallDetails):
+    """A call as it arrives."""
+
+    method: str
+    invocation_metadata: Any
+
+
+class Server:
+    """An interceptor around one behaviour."""
+
+    def __init__(self, state: State = State.SERVING) -> None:
+        self.registry = CollectorRegistry()
+        self.in_flight = InFlight()
+        lifecycle = Lifecycle()
+        for step in {State.SERVING: [State.SERVING], State.DRAINING: [State.SERVING, State.DRAINING]}.get(state, []):
+            lifecycle.enter(step)
+        self.interceptor = StatusInterceptor(
+            lifecycle=lifecycle,
+            in_flight=self.in_flight,
+            metrics=Metrics(self.registry),
+            service_prefix=SERVICE,
+        )
+
+    async def intercept(
+        self, handler: Handler, *, method: str = SERVICE + "Denoise", metadata: Sequence[tuple[str, str | bytes]] = ()
+    ) -> Handler:
+        async def continuation(_: grpc.HandlerCallDetails) -> Handler:
+            return handler
+
+        return await self.interceptor.intercept_service(continuation, FakeDetails(method, metadata))
+
+    async def call(self, behaviour: Callable[[Any, Any], Any], context: FakeContext, **details: Any) -> Any:
+        handler = await self.intercept(grpc.unary_unary_rpc_method_handler(behaviour), **details)
+        assert handler is not None
+        assert handler.unary_unary is not None
+        return await cast("Callable[[Any, Any], Any]", handler.unary_unary)("request", context)
+
+    async def stream(self, behaviour: Callable[[Any, Any], Any], context: FakeContext) -> None:
+        handler = await self.intercept(
+            grpc.stream_stream_rpc_method_handler(behaviour), method=SERVICE + "DenoiseStream"
+        )
+        assert handler is not None
+        assert handler.stream_stream is not None
+        await cast("Callable[[Any, Any], Any]", handler.stream_stream)("frames", context)
+
+    def answered_count(self, method: str, code: str) -> float | None:
+        return self.registry.get_sample_value("denoised_requests_total", {"method": method, "code": code})
+
+
+async def echo(request: Any, _: Any) -> Any:
+    return request
+
+
+def raising(error: Exception) -> Callable[[Any, Any], Any]:
+    async def behaviour(_: Any, __: Any) -> None:
+        raise error
+
+    return behaviour
+
+
+async def test_an_answer_passes_and_is_counted() -> None:
+    server = Server()
+    assert await server.call(echo, FakeContext()) == "request"
+    assert server.answered_count("Denoise", "OK") == 1
+
+
+async def test_a_call_is_in_flight_until_it_is_answered() -> None:
+    server = Server()
+
+    async def behaviour(_: Any, __: Any) -> bool:
+        return await server.in_flight.wait_idle(0)
+
+    assert await server.call(behaviour, FakeContext()) is False
+    assert await server.in_flight.wait_idle(0)
+
+
+async def test_a_refusal_reaches_the_client_with_details_pushback_and_request_id() -> None:
+    server, context = Server(), FakeContext()
+    with pytest.raises(Aborted):
+        await server.call(
+            raising(QueueFull("full", retry_after_s=0.2501)), context, metadata=[("x-request-id", "job-7.a_B")]
+        )
+    assert (context.code, context.text) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "full")
+    assert context.trailers["grpc-retry-pushback-ms"] == "251", "rounded up: never earlier than promised"
+    assert context.trailers["x-request-id"] == "job-7.a_B"
+    assert details_of(context.rich_status())[ErrorInfo].reason == "QUEUE_FULL"
+    assert server.answered_count("Denoise", "RESOURCE_EXHAUSTED") == 1
+    assert server.answered_count("Denoise", "OK") is None
+
+
+async def test_a_hopeless_request_gets_no_pushback() -> None:
+    server, context = Server(), FakeContext()
+    with pytest.raises(Aborted):
+        await server.call(raising(InvalidOption("no", field="options.strength")), context)
+    assert "grpc-retry-pushback-ms" not in context.trailers
+
+
+async def test_what_an_unknown_failure_says_stays_in_the_service() -> None:
+    server, context = Server(), FakeContext()
+    with pytest.raises(Aborted):
+        await server.call(raising(ValueError("password=1234")), context)
+    assert context.code is grpc.StatusCode.INTERNAL
+    assert "1234" not in context.text
+    assert b"1234" not in cast("bytes", context.trailers["grpc-status-details-bin"])
+    assert server.answered_count("Denoise", "INTERNAL") == 1
+
+
+@pytest.mark.parametrize("request_id", ["", "x" * 65, "line\nbreak", 'quote"', "naïve", b"bytes"])
+async def test_a_request_id_that_could_harm_a_log_is_replaced(request_id: str | bytes) -> None:
+    server, context = Server(), FakeContext()
+    with pytest.raises(Aborted):
+        await server.call(raising(ModelUnknown("no")), context, metadata=[("x-request-id", request_id)])
+    assert context.trailers["x-request-id"] != request_id
+    assert len(context.trailers["x-request-id"]) == 16
+
+
+@pytest.mark.parametrize(("state", "reason"), [(State.STARTING, Unavailable.reason), (State.DRAINING, Draining.reason)])
+async def test_nothing_is_taken_while_the_service_starts_or_stops(state: State, reason: str) -> None:
+    server, context = Server(state), FakeContext()
+    for way in (server.call, server.stream):
+        with pytest.raises(Aborted):
+            await way(echo, context)
+        assert context.code is grpc.StatusCode.UNAVAILABLE
+        assert details_of(context.rich_status())[ErrorInfo].reason == reason
+        assert context.trailers["grpc-retry-pushback-ms"] == "1000"
+
+
+async def test_a_stream_that_fails_gets_a_status_and_one_that_ends_is_counted() -> None:
+    server, context = Server(), FakeContext()
+    await server.stream(echo, context)
+    assert server.answered_count("DenoiseStream", "OK") == 1
+    with pytest.raises(Aborted):
+        await server.stream(raising(ModelUnknown("no such model")), context)
+    assert (context.code, context.text) == (grpc.StatusCode.NOT_FOUND, "no such model")
+
+
+async def test_other_services_and_unknown_methods_pass_untouched() -> None:
+    server = Server(State.STARTING)
+    handler: Handler = grpc.unary_unary_rpc_method_handler(echo)
+    assert await server.intercept(handler, method="/grpc.health.v1.Health/Check") is handler
+    assert await server.intercept(None, method=SERVICE + "NoSuchMethod") is None
