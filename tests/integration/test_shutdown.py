@@ -5,14 +5,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from queue import SimpleQueue
 
-import grpc
 import pytest
-from grpc_health.v1 import health_pb2
+from grpc_health.v1.health_pb2 import HealthCheckResponse
 
 from denoised.v1 import denoised_pb2 as pb
-from denoised.v1.denoised_pb2_grpc import DenoiseServiceStub
 from tests.integration import harness
-from tests.integration.harness import CHANNEL_OPTIONS, LIMIT_S, RunningService, connected, stub_of
+from tests.integration.harness import LIMIT_S, RunningService, connected
 from tests.integration.oracle import Oracle
 from tests.integration.pictures import noisy, raw_request
 from tests.integration.refusals import Refusal, refusal_of_status, refused
@@ -43,21 +41,21 @@ def check_draining(refusal: Refusal) -> None:
 def test_what_was_taken_is_answered_and_what_comes_is_refused(
     oracle: Oracle, alone: list[pb.Image], tmp_path: Path
 ) -> None:
+    frames: SimpleQueue[pb.DenoiseStreamRequest | None] = SimpleQueue()
     with ExitStack() as stack:
-        settings = {"lane_count": 1, "drain_delay_s": _DRAIN_DELAY_S}
-        service = stack.enter_context(harness.running(tmp_path, **settings))
+        service = stack.enter_context(harness.running(tmp_path, lane_count=1, drain_delay_s=_DRAIN_DELAY_S))
         overall = stack.enter_context(watched(service.grpc_target, ""))
         live = stack.enter_context(watched(service.grpc_target, "live"))
-        clients: list[DenoiseServiceStub] = [
-            stack.enter_context(connected(service.grpc_target)) for _ in range(_CLIENT_COUNT)
-        ]
-        assert overall.get(timeout=LIMIT_S) == health_pb2.HealthCheckResponse.SERVING
-        assert service.http("/readyz")[0] == 200
+        clients = [stack.enter_context(connected(service.grpc_target)) for _ in range(_CLIENT_COUNT)]
+        assert overall.get(timeout=LIMIT_S) == HealthCheckResponse.SERVING
 
-        calls = [clients[i % _CLIENT_COUNT].Denoise.future(request) for i, request in enumerate(_IN_FLIGHT)]
-        harness.until(lambda: service.metric("denoised_admitted_images") == len(calls), "all were taken")
+        first, *others = _IN_FLIGHT
+        stream = clients[0].DenoiseStream(iter(frames.get, None))
+        frames.put(pb.DenoiseStreamRequest(item_id="taken", request=first))
+        calls = [clients[i % _CLIENT_COUNT].Denoise.future(request) for i, request in enumerate(others)]
+        harness.until(lambda: service.metric("denoised_admitted_images") == len(_IN_FLIGHT), "all were taken")
         service.process.send_signal(signal.SIGTERM)
-        assert overall.get(timeout=LIMIT_S) == health_pb2.HealthCheckResponse.NOT_SERVING
+        assert overall.get(timeout=LIMIT_S) == HealthCheckResponse.NOT_SERVING
 
         check_draining(refused(lambda: clients[0].Denoise(_NEW)))
         with connected(service.grpc_target) as newcomer:
@@ -67,32 +65,15 @@ def test_what_was_taken_is_answered_and_what_comes_is_refused(
         assert service.http("/readyz")[0] == 503
         assert service.http("/healthz")[0] == 200
         assert service.metric("denoised_state", state="draining") == 1
-        assert live.get(timeout=LIMIT_S) == health_pb2.HealthCheckResponse.SERVING
+        assert live.get(timeout=LIMIT_S) == HealthCheckResponse.SERVING
         assert live.empty()
 
-        assert [call.result().image for call in calls] == alone
+        frames.put(pb.DenoiseStreamRequest(item_id="late", request=_NEW))
+        items = {answer.item_id: answer.result for answer in (next(stream), next(stream))}
+        frames.put(None)
+        check_draining(refusal_of_status(items["late"].status))
+        assert [items["taken"].response.image, *(call.result().image for call in calls)] == alone
         assert service.process.wait(LIMIT_S) == 0
         with connected(service.grpc_target) as newcomer:
             gone = refused(lambda: newcomer.Denoise(_NEW))
         assert (gone.code, gone.reason) == ("UNAVAILABLE", "")
-
-
-def test_an_open_stream_gets_its_answers_and_its_new_items_are_refused(oracle: Oracle, tmp_path: Path) -> None:
-    frames: SimpleQueue[pb.DenoiseStreamRequest | None] = SimpleQueue()
-    with (
-        harness.running(tmp_path, lane_count=1, drain_delay_s=_DRAIN_DELAY_S) as service,
-        grpc.insecure_channel(service.grpc_target, CHANNEL_OPTIONS) as channel,
-    ):
-        alone = stub_of(channel).Denoise(_IN_FLIGHT[0]).image
-        answers = stub_of(channel).DenoiseStream(iter(frames.get, None))
-        frames.put(pb.DenoiseStreamRequest(item_id="taken", request=_IN_FLIGHT[0]))
-        harness.until(lambda: service.metric("denoised_admitted_images") == 1, "the item was taken")
-        service.process.send_signal(signal.SIGTERM)
-        harness.until(lambda: service.metric("denoised_state", state="draining") == 1, "the service was draining")
-        frames.put(pb.DenoiseStreamRequest(item_id="late", request=_NEW))
-        results = {answer.item_id: answer.result for answer in (next(answers), next(answers))}
-        frames.put(None)
-
-        assert results["taken"].response.image == alone
-        check_draining(refusal_of_status(results["late"].status))
-        assert service.process.wait(LIMIT_S) == 0

@@ -1,0 +1,158 @@
+"""The public clients against the real service: what a Python program sees."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from denoised import (
+    AsyncClient,
+    CleanResult,
+    Client,
+    DenoisedError,
+    ImageTooLargeError,
+    InvalidImageError,
+    InvalidOptionError,
+    InvalidRequestError,
+    ModelUnknownError,
+    RetryPolicy,
+    UnsupportedImageError,
+)
+from denoised.v1.denoised_pb2_grpc import DenoiseServiceStub
+from tests.integration.bad_requests import png_header
+from tests.integration.conftest import NARROW
+from tests.integration.harness import RunningService, connected, until
+from tests.integration.oracle import Oracle
+from tests.integration.pictures import Samples, file_of, file_request, noisy, opened, png, raw_request, samples_of
+from tests.integration.plug import Plug
+
+
+@pytest.fixture
+def client(served: RunningService) -> Iterator[Client]:
+    with Client(served.grpc_target, retry=RetryPolicy(try_count=1)) as client:
+        yield client
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("shape", [(40, 50), (40, 50, 3), (40, 50, 4)])
+def test_an_array_comes_back_as_an_array_alike(
+    shape: tuple[int, ...], dtype: type[Any], client: Client, stub: DenoiseServiceStub
+) -> None:
+    picture: Samples = noisy(1, 40, 50, 4).astype(dtype)[..., : (*shape, 1)[2]].reshape(shape)
+    if dtype is np.float32:
+        picture /= 255
+
+    result = client.clean(picture)
+
+    assert (result.image.shape, result.image.dtype) == (shape, picture.dtype)
+    np.testing.assert_array_equal(
+        np.atleast_3d(result.image), samples_of(stub.Denoise(raw_request(picture)).image), strict=True
+    )
+
+
+def test_bytes_and_paths_come_back_as_the_bytes_of_a_file(
+    client: Client, stub: DenoiseServiceStub, oracle: Oracle, tmp_path: Path
+) -> None:
+    data = png(noisy(2, 90, 40))
+    path = tmp_path / "noisy.png"
+    path.write_bytes(data)
+
+    from_bytes, from_path = client.clean(data), client.clean(path)
+
+    assert from_bytes.image == from_path.image == stub.Denoise(file_request(data)).image.encoded.data
+    assert from_bytes.model.digest == oracle.digest
+    assert from_bytes.noise_sigma is not None
+    assert opened(client.clean(data, output_container="jpeg").image).format == "JPEG"
+    assert client.clean(data, strength=0.0).image == data
+
+
+def test_both_clients_give_the_same_answers_to_many_images(served: RunningService, client: Client) -> None:
+    pictures = [noisy(seed, 20 + seed, 70 - seed) for seed in range(30)]
+
+    async def ask() -> dict[int, CleanResult[Any] | DenoisedError]:
+        async with AsyncClient(served.grpc_target) as asking:
+            return {index: outcome async for index, outcome in asking.clean_many(pictures)}
+
+    waited = asyncio.run(ask())
+    blocked = dict(client.clean_many(pictures, concurrency=5))
+
+    for index, picture in enumerate(pictures):
+        expected = client.clean(picture).image
+        for outcome in (waited[index], blocked[index]):
+            assert isinstance(outcome, CleanResult)
+            np.testing.assert_array_equal(outcome.image, expected)
+
+
+@pytest.mark.parametrize(
+    ("image", "options", "error", "field"),
+    [
+        (b"", {}, InvalidImageError, "image.encoded.data"),
+        (png(noisy(1, 9, 9))[:-9], {}, InvalidImageError, "image.encoded.data"),
+        (file_of(opened(png(noisy(1, 9, 9))), "GIF"), {}, UnsupportedImageError, "image.encoded.data"),
+        (png_header(50_000, 50_000), {}, ImageTooLargeError, "image.encoded.data"),
+        (bytes(17 * 2**20), {}, ImageTooLargeError, ""),
+        (np.full((4, 4), np.nan, np.float32), {}, InvalidImageError, "image.raw.data"),
+        (noisy(1, 9, 9), {"strength": 1.1}, InvalidOptionError, "options.strength"),
+        (noisy(1, 9, 9), {"model": "no-such"}, ModelUnknownError, ""),
+    ],
+    ids=["empty", "cut", "GIF", "too large", "too large for a message", "NaN", "strength 1.1", "unknown model"],
+)
+def test_a_refusal_is_an_exception_that_names_the_field_and_harms_no_other_image(
+    image: Any, options: dict[str, Any], error: type[InvalidRequestError], field: str, client: Client
+) -> None:
+    good = noisy(3, 30, 30)
+    with pytest.raises(error) as caught:
+        client.clean(image, **options)
+
+    assert caught.value.field == field
+    np.testing.assert_array_equal(client.clean(good).image, client.clean(good).image)
+
+
+def test_a_bad_image_among_many_fails_alone(client: Client) -> None:
+    good = noisy(4, 30, 30)
+    outcomes = dict(client.clean_many([good, b"no image", good]))
+
+    assert isinstance(outcomes[1], InvalidImageError)
+    for index in (0, 2):
+        outcome = outcomes[index]
+        assert isinstance(outcome, CleanResult)
+        np.testing.assert_array_equal(outcome.image, client.clean(good).image)
+
+
+def test_the_models_say_what_they_are_for(client: Client, oracle: Oracle) -> None:
+    default = next(model for model in client.models() if model.is_default)
+
+    assert (default.name, default.version, default.digest) == (
+        oracle.contract.name,
+        oracle.contract.version,
+        oracle.digest,
+    )
+
+
+@pytest.mark.parametrize("send", [Client.clean, lambda client, image: next(client.clean_many([image]))[1]], ids=["clean", "clean_many"])
+def test_a_client_that_finds_the_queue_full_comes_back_and_is_answered(
+    send: Callable[[Client, Samples], CleanResult[Samples]], narrow: RunningService, plug: Plug
+) -> None:
+    large = [raw_request(noisy(seed, 250, 250)) for seed in (1, 2)]
+    picture = noisy(5, 60, 60)
+    with (
+        Client(narrow.grpc_target, retry=RetryPolicy(try_count=100, longest_pause_s=0.25)) as client,
+        connected(narrow.grpc_target) as stub,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        expected = client.clean(picture).image
+        refused = narrow.metric("denoised_refusals_total", reason="QUEUE_FULL")
+        with plug.in_the_lane():
+            calls = [stub.Denoise.future(request) for request in large]
+            plug.wait_queued(len(calls))
+            result = pool.submit(send, client, picture)
+            until(lambda: narrow.metric("denoised_refusals_total", reason="QUEUE_FULL") > refused, "it was refused")
+            for call in calls:
+                call.result()
+
+        np.testing.assert_array_equal(result.result().image, expected)
+    assert NARROW["queue_pixels"] == 2 * 256 * 256
