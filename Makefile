@@ -101,9 +101,11 @@ clean:  ## removes environments, caches and built things; runs/ stays
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- environments -----------------------------------------------------------------------------------------------------
+# Each tells git, and the tools that ask git, to look away, as environments of Python 3.13 do by themselves.
 
 $(VENV)/.stamp:
 	$(NEW_ENVIRONMENT) $(VENV)
+	@echo '*' >$(VENV)/.gitignore
 	@touch $@
 
 $(VENV)/.stamp-service $(VENV)/.stamp-demo $(VENV)/.stamp-dev: $(VENV)/.stamp-%: requirements/%.txt | $(VENV)/.stamp
@@ -118,5 +120,6 @@ $(VENV)/.stamp-training: requirements/training.txt $(VENV)/.stamp-dev
 
 .venv-%/.stamp: requirements/%.txt
 	$(NEW_ENVIRONMENT) .venv-$*
+	@echo '*' >.venv-$*/.gitignore
 	@.venv-$*/bin/python $(INSTALL) --require-hashes --requirement $<
 	@touch $@

@@ -13,6 +13,7 @@ from typing import ClassVar, Final, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from denoised._strict import read_dataclass
 from denoised.noise import NoiseSpec
 
 PREFIX: Final = "denoised."
@@ -62,6 +63,13 @@ class GoldenPair:
     channels: int
     noisy_base64: str
     denoised_base64: str
+
+    def __post_init__(self) -> None:
+        for text in (self.noisy_base64, self.denoised_base64):
+            try:
+                self._picture(text)
+            except ValueError as error:
+                raise ContractError(f"the golden pair is damaged: {error}") from error
 
     @classmethod
     def of(cls, noisy: NDArray[np.uint8], denoised: NDArray[np.uint8]) -> "GoldenPair":
@@ -138,11 +146,11 @@ class ModelContract:
         checks = (
             (self.kind in get_args(Kind), f"kind is {self.kind!r}; known: {', '.join(get_args(Kind))}"),
             (self.channels in (1, 3), f"channels is {self.channels}; must be 1 or 3"),
-            (self.version.isdigit(), f"version is {self.version!r}; must be a whole number"),
+            (self.version.isascii() and self.version.isdigit(), f"version is {self.version!r}; must be a whole number"),
             (multiple_px >= 1, f"size_multiple_px is {multiple_px}; must be at least 1"),
             (
-                bool(edges_px) and list(edges_px) == sorted(set(edges_px)),
-                f"unit_edges_px is {edges_px}; must be ascending and not empty",
+                bool(edges_px) and list(edges_px) == sorted(set(edges_px)) and edges_px[0] > 0,
+                f"unit_edges_px is {edges_px}; must be positive, ascending and not empty",
             ),
             (
                 all(edge % max(multiple_px, 1) == 0 for edge in (*edges_px, self.halo_px)),
@@ -158,7 +166,6 @@ class ModelContract:
             ),
             (
                 self.golden.channels == self.channels
-                and self.golden.noisy().shape == self.golden.denoised().shape
                 and self.golden.height_px % max(multiple_px, 1) == self.golden.width_px % max(multiple_px, 1) == 0,
                 "the golden pair's pictures must have the network's channels and sides that it can take",
             ),
@@ -185,25 +192,23 @@ class ModelContract:
         texts = {key.removeprefix(PREFIX): text for key, text in metadata.items() if key.startswith(PREFIX)}
         if "schema_version" not in texts:
             raise ContractError("the file carries no model contract; export it with: python -m training export")
-        try:
-            values = {key: json.loads(text) for key, text in texts.items()}
-        except ValueError as error:
-            raise ContractError(f"the model contract is damaged: {error}") from error
+        values = {key: _parsed(key, text) for key, text in texts.items()}
         schema_version = values.pop("schema_version")
-        if schema_version != SCHEMA_VERSION:
+        if schema_version != SCHEMA_VERSION or type(schema_version) is not int:
             raise ContractError(
                 f"the model contract has schema version {schema_version}; this release reads {SCHEMA_VERSION}"
             )
-        expected = {field.name for field in fields(cls)}
-        if set(values) != expected:
-            missing, unknown = sorted(expected - set(values)), sorted(set(values) - expected)
-            raise ContractError(f"the model contract lacks {missing} and has unknown keys {unknown}")
         try:
-            values["noise"] = NoiseSpec.from_json(json.dumps(values["noise"]))
-            values["parity"] = Parity(**values["parity"])
-            values["tiling"] = TilingError(**values["tiling"])
-            values["golden"] = GoldenPair(**values["golden"])
-            values["unit_edges_px"] = tuple(int(edge) for edge in values["unit_edges_px"])
-            return cls(**values)
-        except (TypeError, ValueError) as error:
+            return read_dataclass(cls, values, where="the model contract")
+        except ContractError:
+            raise
+        except ValueError as error:
             raise ContractError(f"the model contract is wrong: {error}") from error
+
+
+def _parsed(key: str, text: str) -> object:
+    try:
+        value: object = json.loads(text)
+    except ValueError as error:
+        raise ContractError(f"the model contract is damaged at {key}: {error}") from error
+    return value

@@ -9,12 +9,13 @@ images are float32 in 0..1.
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from denoised._strict import read_dataclass
 
 Image = NDArray[np.float32]
 
@@ -97,7 +98,12 @@ class NoiseSpec:
 
     def to_json(self) -> str:
         """A canonical text form: the same spec always gives the same characters."""
-        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        values = {
+            # 5 and 5.0 are equal, and so are 0.0 and -0.0: equal specs have one text.
+            name: float(value) + 0.0 if isinstance(value, (int, float)) and not isinstance(value, bool) else value
+            for name, value in asdict(self).items()
+        }
+        return json.dumps(values, sort_keys=True, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> "NoiseSpec":
@@ -106,18 +112,7 @@ class NoiseSpec:
         Raises:
             ValueError: the text is no JSON object, has unknown or missing keys, or values out of range.
         """
-        values = json.loads(text)
-        if not isinstance(values, Mapping):
-            raise ValueError(  # noqa: TRY004 -- all that is wrong with a text is one type of error
-                f"a noise spec is a JSON object, not {type(values).__name__}"
-            )
-        unknown = sorted(set(values) - {field.name for field in fields(cls)})
-        if unknown:
-            raise ValueError(f"unknown keys in the noise spec: {', '.join(unknown)}")
-        try:
-            return cls(**values)
-        except TypeError as error:
-            raise ValueError(f"incomplete noise spec: {error}") from error
+        return read_dataclass(cls, json.loads(text), where="the noise spec")
 
     def digest(self) -> str:
         """SHA-256 of the canonical text, as hexadecimal."""
@@ -128,9 +123,12 @@ def keyed_rng(*key: int) -> np.random.Generator:
     """The generator that belongs to a key such as (seed, epoch, index).
 
     A pure function of the key: draws depend neither on the order of calls nor on the number of workers,
-    so a killed and resumed run sees what an uninterrupted one sees.
+    so a killed and resumed run sees what an uninterrupted one sees. Keys are whole numbers from 0 below 2**64.
     """
-    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(key)))
+    # NumPy splits entropy into 32-bit words and pads with zeros, so that (5,) and (5, 0), or (2**32, 7) and (0, 1, 7),
+    # would be one key; with the length in front and two words for each part they are not.
+    words = [len(key), *(word for part in key for word in (part & 0xFFFFFFFF, part >> 32))]
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(words)))
 
 
 def benchmark_noisy(clean_u8: NDArray[np.uint8], *, sigma: float, index: int) -> NDArray[np.uint8]:

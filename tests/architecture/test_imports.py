@@ -33,6 +33,7 @@ _USERS_OF = {
 _FAMILY = {"grpc_status": "grpc", "grpc_health": "grpc", "grpc_reflection": "grpc", "pydantic_settings": "pydantic"}
 
 _PURE = (
+    "denoised._strict",
     "denoised.contract",
     "denoised.noise",
     "denoised.quality",

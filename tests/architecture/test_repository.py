@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-_MACHINE_PATH = re.compile(r"(?<![\w.~-])/(work|opt|root|home)/")
+_MACHINE_PATH = re.compile(r"(?<![\w.~-])/(work|opt|root)/")
 
 
 def test_every_module_says_what_it_is_for(modules: Mapping[str, ast.Module]) -> None:

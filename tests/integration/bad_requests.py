@@ -41,7 +41,9 @@ def png_header(width_px: int, height_px: int) -> bytes:
 
 def _files() -> Iterator[BadRequest]:
     undecodable, unsupported = "IMAGE_UNDECODABLE", "IMAGE_UNSUPPORTED"
+    cmyk = PillowImage.fromarray(_PICTURE).convert("CMYK")
     frames = [PillowImage.fromarray(noisy(seed, 20, 20)) for seed in (1, 2)]
+    animation = file_of(frames[0], save_all=True, append_images=frames[1:])
     files = (
         ("0 bytes", b"", undecodable, "0 bytes"),
         ("random bytes", np.random.default_rng(4).bytes(5000), undecodable, "neither PNG nor JPEG"),
@@ -55,8 +57,8 @@ def _files() -> Iterator[BadRequest]:
         ("a JPEG with damaged tables", _with_wrong_tables(_JPEG), undecodable, "damaged"),
         ("a JPEG with pixels missing in the middle", _with_gap(_JPEG), undecodable, "damaged"),
         ("base64", b"iVBORw0KGgoAAAANSUhEUgAA", undecodable, "base64"),
-        ("a CMYK JPEG", file_of(PillowImage.fromarray(_PICTURE).convert("CMYK"), "JPEG"), unsupported, "convert it to RGB"),
-        ("an animated PNG", file_of(frames[0], save_all=True, append_images=frames[1:]), unsupported, "frames one by one"),
+        ("a CMYK JPEG", file_of(cmyk, "JPEG"), unsupported, "convert it to RGB"),
+        ("an animated PNG", animation, unsupported, "frames one by one"),
         ("a GIF", file_of(frames[0], "GIF"), unsupported, "convert it to PNG or JPEG"),
         ("a TIFF", file_of(frames[0], "TIFF"), unsupported, "convert it to PNG or JPEG"),
         ("a PNG that claims 50,000 x 50,000", png_header(50_000, 50_000), "IMAGE_TOO_LARGE", "2500000000 pixels"),

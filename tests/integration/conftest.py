@@ -1,7 +1,6 @@
 """The services that the tests share, each one process for the whole run, and what every test leaves behind: nothing."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Final
 
 import pytest

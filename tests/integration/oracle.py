@@ -53,4 +53,5 @@ def to_unit(samples: NDArray[np.uint8]) -> Floats:
 
 
 def to_u8(image: Floats) -> NDArray[np.uint8]:
-    return np.rint(np.clip(image, 0, 1) * np.float32(255)).astype(np.uint8)
+    levels: NDArray[np.uint8] = np.rint(np.clip(image, 0, 1) * np.float32(255)).astype(np.uint8)
+    return levels

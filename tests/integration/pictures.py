@@ -32,7 +32,8 @@ def smooth(seed: int, height_px: int, width_px: int, channels: int = 3) -> Bytes
     for _ in range(channels):
         fx, fy, phase = rng.uniform(0.3, 1.5, 3)
         planes.append(128 + 55 * np.sin(fx * x + phase) * np.cos(fy * y + 2 * phase) + rng.uniform(-40, 40))
-    return np.rint(np.stack(planes, axis=-1)).astype(np.uint8)
+    picture: Bytes = np.rint(np.stack(planes, axis=-1)).astype(np.uint8)
+    return picture
 
 
 def noisy(seed: int, height_px: int, width_px: int, channels: int = 3, *, sigma: float = 25.0) -> Bytes:
@@ -40,10 +41,15 @@ def noisy(seed: int, height_px: int, width_px: int, channels: int = 3, *, sigma:
     return benchmark_noisy(smooth(seed, height_px, width_px, channels), sigma=sigma, index=seed)
 
 
+def photograph(name: str) -> Bytes:
+    """One of the photographs that come with scikit-image."""
+    return np.asarray(getattr(skimage.data, name)())
+
+
 def mosaic() -> Bytes:
     """Four photographs side by side: larger than the largest unit, and full of detail."""
-    upper = (skimage.data.astronaut()[:427], skimage.data.rocket())
-    lower = (skimage.data.coffee(), skimage.data.astronaut()[112:, :], np.zeros((400, 40, 3), np.uint8))
+    upper = (photograph("astronaut")[:427], photograph("rocket"))
+    lower = (photograph("coffee"), photograph("astronaut")[112:], np.zeros((400, 40, 3), np.uint8))
     return np.concatenate((np.concatenate(upper, axis=1), np.concatenate(lower, axis=1)))
 
 
@@ -123,8 +129,8 @@ def raw_request(samples: Samples, *, fields: dict[str, Any] | None = None, **opt
 def samples_of(image: pb.Image) -> Samples:
     """(H, W, C), or (H, W) of a grey file."""
     if image.WhichOneof("content") == "encoded":
-        data = image.encoded.data
-        return np.asarray(opened(data) if image.encoded.container == pb.CONTAINER_JPEG else imagecodecs.png_decode(data))
+        data, is_jpeg = image.encoded.data, image.encoded.container == pb.CONTAINER_JPEG
+        return np.asarray(opened(data) if is_jpeg else imagecodecs.png_decode(data))
     raw = image.raw
     flat = np.frombuffer(raw.data, _DTYPES[raw.sample_type])
     if raw.layout == pb.SAMPLE_LAYOUT_CHW:

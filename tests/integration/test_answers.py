@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-import skimage.data
 from numpy.typing import NDArray
 
 from denoised.noise import benchmark_noisy
@@ -18,6 +17,7 @@ from tests.integration.pictures import (
     jpeg,
     mosaic,
     noisy,
+    photograph,
     png,
     raw_request,
     samples_of,
@@ -26,7 +26,7 @@ from tests.integration.pictures import (
 
 
 def _retina() -> NDArray[np.uint8]:
-    return np.asarray(skimage.data.retina()[400:1000, 150:1250])
+    return photograph("retina")[400:1000, 150:1250]
 
 
 def answer(stub: DenoiseServiceStub, request: pb.DenoiseRequest) -> Samples:
@@ -100,7 +100,7 @@ def test_the_same_request_gets_the_same_bytes(stub: DenoiseServiceStub) -> None:
 
 
 def test_noise_goes_and_the_picture_stays(stub: DenoiseServiceStub) -> None:
-    clean = skimage.data.astronaut()
+    clean = photograph("astronaut")
     picture = benchmark_noisy(clean, sigma=25, index=0)
 
     assert psnr_db(answer(stub, file_request(png(picture))), clean) > psnr_db(picture, clean) + 5
@@ -109,7 +109,7 @@ def test_noise_goes_and_the_picture_stays(stub: DenoiseServiceStub) -> None:
 @pytest.mark.parametrize("sigma", [10, 25, 50])
 @pytest.mark.parametrize("name", ["astronaut", "coffee", "camera"])
 def test_the_noise_found_is_the_noise_added(name: str, sigma: int, stub: DenoiseServiceStub) -> None:
-    picture = benchmark_noisy(getattr(skimage.data, name)()[100:356, 100:356], sigma=sigma, index=0)
+    picture = benchmark_noisy(photograph(name)[100:356, 100:356], sigma=sigma, index=0)
 
     report = stub.Denoise(raw_request(picture)).report
 

@@ -13,6 +13,8 @@ from tests.integration.oracle import Oracle
 from tests.integration.pictures import file_request, jpeg, noisy, png, raw_request
 from tests.integration.plug import Plug
 
+Send = Callable[[DenoiseServiceStub, Sequence[pb.DenoiseRequest]], list[pb.DenoiseResult]]
+
 
 def together(
     plug: Plug, requests_by_client: Sequence[Sequence[pb.DenoiseRequest]], *, unit_count: int
@@ -25,6 +27,16 @@ def together(
             calls.append([stub.Denoise.future(request) for request in requests])
         plug.wait_queued(unit_count)
         return [[call.result() for call in own] for own in calls]
+
+
+def _as_batch(stub: DenoiseServiceStub, requests: Sequence[pb.DenoiseRequest]) -> list[pb.DenoiseResult]:
+    return list(stub.DenoiseBatch(pb.DenoiseBatchRequest(requests=requests)).results)
+
+
+def _as_stream(stub: DenoiseServiceStub, requests: Sequence[pb.DenoiseRequest]) -> list[pb.DenoiseResult]:
+    frames = (pb.DenoiseStreamRequest(item_id=str(i), request=request) for i, request in enumerate(requests))
+    answers = {answer.item_id: answer.result for answer in stub.DenoiseStream(frames)}
+    return [answers[str(i)] for i in range(len(requests))]
 
 
 def in_bucket(before: Metrics, after: Metrics, name: str, *, above: int, up_to: int) -> float:
@@ -101,27 +113,14 @@ def test_images_of_unlike_units_do_not_share(narrow_stub: DenoiseServiceStub, pl
     assert {answer.batching.shared_request_count for answer in apart} == {1}
 
 
-@pytest.mark.parametrize("method", ["a batch call", "a stream"])
-def test_images_of_one_call_share_one_batch(method: str, narrow_stub: DenoiseServiceStub, plug: Plug) -> None:
+@pytest.mark.parametrize("send", [_as_batch, _as_stream], ids=["a batch call", "a stream"])
+def test_images_of_one_call_share_one_batch(send: Send, narrow_stub: DenoiseServiceStub, plug: Plug) -> None:
     requests = [raw_request(noisy(50 + i, 64, 64)) for i in range(4)]
     alone = [narrow_stub.Denoise(request).image for request in requests]
-    send: Callable[[], list[pb.DenoiseResult]] = (
-        (lambda: _as_batch(narrow_stub, requests)) if method == "a batch call" else lambda: _as_stream(narrow_stub, requests)
-    )
 
     with plug.in_the_lane():
-        results = send()
+        results = send(narrow_stub, requests)
 
     assert [result.response.image for result in results] == alone
     assert {result.response.batching.shared_request_count for result in results} == {4}
     assert {result.response.batching.shared_client_count for result in results} == {1}
-
-
-def _as_batch(stub: DenoiseServiceStub, requests: Sequence[pb.DenoiseRequest]) -> list[pb.DenoiseResult]:
-    return list(stub.DenoiseBatch(pb.DenoiseBatchRequest(requests=requests)).results)
-
-
-def _as_stream(stub: DenoiseServiceStub, requests: Sequence[pb.DenoiseRequest]) -> list[pb.DenoiseResult]:
-    frames = (pb.DenoiseStreamRequest(item_id=str(i), request=request) for i, request in enumerate(requests))
-    answers = {answer.item_id: answer.result for answer in stub.DenoiseStream(frames)}
-    return [answers[str(i)] for i in range(len(requests))]

@@ -133,7 +133,9 @@ def test_the_models_say_what_they_are_for(client: Client, oracle: Oracle) -> Non
     )
 
 
-@pytest.mark.parametrize("send", [Client.clean, lambda client, image: next(client.clean_many([image]))[1]], ids=["clean", "clean_many"])
+@pytest.mark.parametrize(
+    "send", [Client.clean, lambda client, image: next(client.clean_many([image]))[1]], ids=["clean", "clean_many"]
+)
 def test_a_client_that_finds_the_queue_full_comes_back_and_is_answered(
     send: Callable[[Client, Samples], CleanResult[Samples]], narrow: RunningService, plug: Plug
 ) -> None:

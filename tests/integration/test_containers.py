@@ -12,7 +12,6 @@ from PIL import ImageCms
 from denoised.v1 import denoised_pb2 as pb
 from denoised.v1.denoised_pb2_grpc import DenoiseServiceStub
 from tests.integration.pictures import (
-    Samples,
     file_of,
     file_request,
     interlaced_png,
@@ -178,11 +177,27 @@ def test_orientation_and_colour_profile_pass_through_and_pixels_are_not_turned(
     assert after.info["icc_profile"] == _PROFILE == before.info["icc_profile"]
 
 
-def test_an_interlaced_png_is_the_picture_that_it_shows(stub: DenoiseServiceStub) -> None:
-    picture = noisy(10, 45, 70)
-    plain, interlaced = png(picture), interlaced_png(picture)
-    assert interlaced != plain
+@pytest.mark.parametrize(
+    "data",
+    [file_of(pillow("1")), file_of(pillow("P")), file_of(pillow("L").quantize(4)), interlaced_png(noisy(1, 45, 70))],
+    ids=["1 bit", "palette", "palette of 2 bits", "interlaced"],
+)
+def test_a_png_is_the_picture_that_it_shows(data: bytes, stub: DenoiseServiceStub) -> None:
+    shown = png(np.asarray(opened(data).convert("L" if opened(data).mode == "1" else "RGB")))
+    assert shown != data
 
-    answers: list[Samples] = [samples_of(stub.Denoise(file_request(data)).image) for data in (plain, interlaced)]
+    answers = [samples_of(stub.Denoise(file_request(file)).image) for file in (data, shown)]
 
-    np.testing.assert_array_equal(*answers)
+    np.testing.assert_array_equal(answers[0], answers[1])
+
+
+@pytest.mark.parametrize("shape", [(1, 700), (700, 1), (700, 2), (300, 3)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_grey_png_of_few_columns_or_rows_is_written_whatever_its_noise(
+    dtype: type[Any], shape: tuple[int, int], stub: DenoiseServiceStub
+) -> None:
+    static = np.random.default_rng(0).integers(0, np.iinfo(dtype).max + 1, shape).astype(dtype)
+
+    kept = stub.Denoise(raw_request(static, strength=0.0, output_container=pb.CONTAINER_PNG)).image
+
+    np.testing.assert_array_equal(samples_of(kept).reshape(shape), static)

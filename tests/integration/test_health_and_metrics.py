@@ -5,7 +5,7 @@ import json
 import grpc
 import pytest
 from google.protobuf.descriptor_pool import DescriptorPool
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 from denoised.v1 import denoised_pb2 as pb
@@ -14,6 +14,7 @@ from tests.integration.harness import CHANNEL_OPTIONS, RunningService
 from tests.integration.oracle import Oracle
 from tests.integration.pictures import file_request, noisy, png, raw_request
 from tests.integration.refusals import refused, trailer
+from tests.integration.watching import health_of
 
 _SERVICE = "denoised.v1.DenoiseService"
 _STAGES = ("decode", "queue", "compute", "encode", "total")
@@ -22,14 +23,16 @@ _STAGES = ("decode", "queue", "compute", "encode", "total")
 @pytest.mark.parametrize("name", ["", _SERVICE, "live"])
 def test_health_says_serving(name: str, served: RunningService) -> None:
     with grpc.insecure_channel(served.grpc_target, CHANNEL_OPTIONS) as channel:
-        health = health_pb2_grpc.HealthStub(channel)
-        assert health.Check(health_pb2.HealthCheckRequest(service=name)).status == health_pb2.HealthCheckResponse.SERVING
+        answer = health_of(channel).Check(health_pb2.HealthCheckRequest(service=name))
+
+    assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
 
 def test_health_knows_no_other_service(served: RunningService) -> None:
     with grpc.insecure_channel(served.grpc_target, CHANNEL_OPTIONS) as channel:
-        health = health_pb2_grpc.HealthStub(channel)
-        assert refused(lambda: health.Check(health_pb2.HealthCheckRequest(service="other"))).code == "NOT_FOUND"
+        refusal = refused(lambda: health_of(channel).Check(health_pb2.HealthCheckRequest(service="other")))
+
+    assert refusal.code == "NOT_FOUND"
 
 
 def test_reflection_lists_the_service_and_describes_its_methods(served: RunningService) -> None:
@@ -44,7 +47,12 @@ def test_reflection_lists_the_service_and_describes_its_methods(served: RunningS
 
 def test_a_method_that_does_not_exist_is_unimplemented(served: RunningService) -> None:
     with grpc.insecure_channel(served.grpc_target, CHANNEL_OPTIONS) as channel:
-        assert refused(lambda: channel.unary_unary(f"/{_SERVICE}/Sharpen")(b"")).code == "UNIMPLEMENTED"
+        sharpen = channel.unary_unary(
+            f"/{_SERVICE}/Sharpen", pb.DenoiseRequest.SerializeToString, pb.DenoiseResponse.FromString
+        )
+        refusal = refused(lambda: sharpen(pb.DenoiseRequest()))
+
+    assert refusal.code == "UNIMPLEMENTED"
 
 
 def test_the_models_are_listed_with_the_server_s_limits(stub: DenoiseServiceStub, oracle: Oracle) -> None:
@@ -96,7 +104,8 @@ def test_an_image_is_counted_once_everywhere(served: RunningService, stub: Denoi
     batches = grown("denoised_batch_units_count")
     assert grown("denoised_batch_units_sum") == response.batching.tile_count
     assert grown("denoised_batch_seconds_count") == batches
-    assert sum(grown("denoised_batch_releases_total", reason=why) for why in ("full", "lane_share", "no_more")) == batches
+    releases = [grown("denoised_batch_releases_total", reason=why) for why in ("full", "lane_share", "no_more")]
+    assert sum(releases) == batches
 
 
 def test_metrics_name_the_state_the_lanes_and_the_model(served: RunningService, oracle: Oracle) -> None:
@@ -137,10 +146,9 @@ def test_a_refusal_carries_the_caller_s_request_id_and_is_logged_under_it(
 def test_a_request_id_that_is_missing_or_odd_is_replaced(
     request_id: str | None, served: RunningService, stub: DenoiseServiceStub
 ) -> None:
+    metadata = [] if request_id is None else [("x-request-id", request_id)]
     with pytest.raises(grpc.RpcError) as caught:
-        stub.Denoise(
-            pb.DenoiseRequest(), metadata=[("x-request-id", request_id)] if request_id is not None else None
-        )
+        stub.Denoise(pb.DenoiseRequest(), metadata=metadata)
 
     given = trailer(caught.value, "x-request-id")
     assert given

@@ -102,8 +102,14 @@ def test_a_deadline_that_passes_in_the_queue_ends_that_call_alone(
     assert refusal.code == "DEADLINE_EXCEEDED"
 
 
-def test_a_deadline_in_the_past_is_refused(narrow_stub: DenoiseServiceStub) -> None:
-    assert refused(lambda: narrow_stub.Denoise(_SMALL[0], timeout=0)).code == "DEADLINE_EXCEEDED"
+def test_a_deadline_that_has_passed_on_arrival_is_exceeded_not_unreachable(narrow_stub: DenoiseServiceStub) -> None:
+    frame = pb.DenoiseStreamRequest(item_id="late", request=_SMALL[0])
+    frame.timeout.FromNanoseconds(1)
+
+    (answer,) = narrow_stub.DenoiseStream(iter([frame]))
+
+    refusal = refusal_of_status(answer.result.status)
+    assert (refusal.code, refusal.reason) == ("DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED")
 
 
 @pytest.mark.parametrize("hang_up", ["cancel", "close"])

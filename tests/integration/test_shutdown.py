@@ -17,12 +17,13 @@ from tests.integration.refusals import Refusal, refusal_of_status, refused
 from tests.integration.watching import watched
 
 _CLIENT_COUNT = 4
-# The large ones keep the one lane busy while the small ones wait.
-_IN_FLIGHT = [raw_request(noisy(seed, 400, 400)) for seed in range(12)] + [
-    raw_request(noisy(seed, 64, 64)) for seed in range(20)
+# One long batch, and what waits behind it.
+_LONG, *_WAITING = _IN_FLIGHT = [
+    raw_request(noisy(seed, side_px, side_px)) for seed, side_px in enumerate([1000, *[250] * 6, *[64] * 25])
 ]
+_SETTINGS = {"lane_count": 1, "batch_pixels": 1_300_000}
 _NEW = raw_request(noisy(1, 8, 8))
-# The port stays open for so long after the last answer, so that refusals can be seen however fast the answers are.
+# The port stays open for so long at least, so that refusals can be seen however fast the answers are.
 _DRAIN_DELAY_S = 2.0
 
 
@@ -43,16 +44,18 @@ def test_what_was_taken_is_answered_and_what_comes_is_refused(
 ) -> None:
     frames: SimpleQueue[pb.DenoiseStreamRequest | None] = SimpleQueue()
     with ExitStack() as stack:
-        service = stack.enter_context(harness.running(tmp_path, lane_count=1, drain_delay_s=_DRAIN_DELAY_S))
+        service = stack.enter_context(harness.running(tmp_path, **_SETTINGS, drain_delay_s=_DRAIN_DELAY_S))
         overall = stack.enter_context(watched(service.grpc_target, ""))
         live = stack.enter_context(watched(service.grpc_target, "live"))
         clients = [stack.enter_context(connected(service.grpc_target)) for _ in range(_CLIENT_COUNT)]
         assert overall.get(timeout=LIMIT_S) == HealthCheckResponse.SERVING
+        for client in clients:
+            client.ListModels(pb.ListModelsRequest())  # connects, so that all are taken before any is answered
 
-        first, *others = _IN_FLIGHT
         stream = clients[0].DenoiseStream(iter(frames.get, None))
-        frames.put(pb.DenoiseStreamRequest(item_id="taken", request=first))
-        calls = [clients[i % _CLIENT_COUNT].Denoise.future(request) for i, request in enumerate(others)]
+        frames.put(pb.DenoiseStreamRequest(item_id="taken", request=_LONG))
+        harness.until(lambda: service.metric("denoised_busy_lanes") == 1, "the lane was busy")
+        calls = [clients[i % _CLIENT_COUNT].Denoise.future(request) for i, request in enumerate(_WAITING)]
         harness.until(lambda: service.metric("denoised_admitted_images") == len(_IN_FLIGHT), "all were taken")
         service.process.send_signal(signal.SIGTERM)
         assert overall.get(timeout=LIMIT_S) == HealthCheckResponse.NOT_SERVING

@@ -125,7 +125,6 @@ def _is_open(port: int) -> bool:
 
 
 def _up_to_serving(told: "SimpleQueue[int]") -> Iterator[int]:
-    state = HealthCheckResponse.UNKNOWN
-    while state != HealthCheckResponse.SERVING:
-        state = told.get(timeout=LIMIT_S)
+    while (state := told.get(timeout=LIMIT_S)) != HealthCheckResponse.SERVING:
         yield state
+    yield state

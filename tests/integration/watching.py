@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from queue import SimpleQueue
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -13,6 +14,11 @@ from tests.integration.harness import CHANNEL_OPTIONS
 _RECONNECT_MS = 50
 
 
+def health_of(channel: grpc.Channel) -> Any:
+    """The health service's stub, whose type information is incomplete."""
+    return health_pb2_grpc.HealthStub(channel)
+
+
 @contextmanager
 def watched(target: str, service: str) -> Iterator["SimpleQueue[int]"]:
     """The states of a service; the watch may begin before there is anybody to ask."""
@@ -20,7 +26,7 @@ def watched(target: str, service: str) -> Iterator["SimpleQueue[int]"]:
     impatient = tuple((f"grpc.{which}_reconnect_backoff_ms", _RECONNECT_MS) for which in ("initial", "min", "max"))
     with grpc.insecure_channel(target, CHANNEL_OPTIONS + impatient) as channel, ThreadPoolExecutor(1) as pool:
         request = health_pb2.HealthCheckRequest(service=service)
-        watch = health_pb2_grpc.HealthStub(channel).Watch(request, wait_for_ready=True)
+        watch = health_of(channel).Watch(request, wait_for_ready=True)
 
         def read() -> None:
             try:

@@ -221,6 +221,16 @@ async def test_a_cancelled_item_stops_and_is_answered_as_cancelled() -> None:
     assert call.answered_ids() == ["a", "b"]
 
 
+async def test_the_id_of_a_cancelled_item_can_be_used_again() -> None:
+    call = Call()
+    await call.send(request("a"))
+    await call.send(cancel("a"))
+    await call.send(request("a"))
+    await call.finish("a")
+    await call.end()
+    assert call.answers[-1] == ("a", result_of("a"))
+
+
 async def test_an_item_that_is_cancelled_before_it_starts_is_answered_as_cancelled() -> None:
     call = Call()
     call.frames.put_nowait(request("a"))

@@ -7,7 +7,6 @@ import pytest
 pytest.importorskip("torch")
 
 import torch
-from torch import nn
 
 from training.config import LossConfig, NetworkConfig
 from training.losses import total_loss
@@ -38,14 +37,28 @@ def _one_thread() -> Iterator[None]:
 
 
 def awake(config: NetworkConfig, seed: int = 0) -> ConvDenoisingAutoencoder:
-    """A network whose zero-initialised layers carry weights, as after some training."""
+    """A network as after some training: zero-initialised layers carry weights, and it finds noise of some 50 levels."""
     torch.manual_seed(seed)
     network = build_network(config)
     with torch.no_grad():
         for parameter in network.parameters():
             if not parameter.any():
                 parameter.normal_(std=0.05)
+        last_bias(network).fill_(1.0)
     return network
+
+
+def last_bias(network: ConvDenoisingAutoencoder) -> torch.Tensor:
+    """What the estimator adds to all it finds, in units of 50 levels."""
+    return network.estimator.layers[-1].get_parameter("bias")
+
+
+def finds_everywhere(network: ConvDenoisingAutoencoder, sigma_levels: float) -> None:
+    """Makes the estimator find one level whatever it sees, and the rest of the network ignore it."""
+    with torch.no_grad():
+        network.estimator.layers[-1].get_parameter("weight").zero_()
+        last_bias(network).fill_(sigma_levels / 50)
+        network.condition.weight.zero_()
 
 
 def picture(height_px: int, width_px: int, *, channels: int = 3, count: int = 1) -> torch.Tensor:
@@ -192,18 +205,33 @@ def test_the_image_depends_on_the_sigma_map() -> None:
     image = picture(32, 32)
     with torch.no_grad():
         before = network(image)
-        last = network.estimator.layers[-1]
-        assert isinstance(last, nn.Conv2d)
-        assert last.bias is not None
-        last.bias += 1.0
+        last_bias(network).add_(1.0)
         after = network(image)
     # One inside is 50 eight-bit levels outside.
     torch.testing.assert_close(after.sigma_map - before.sigma_map, torch.full((1, 1, 4, 4), 50 / 255))
     assert not torch.equal(after.image, before.image)
 
 
-def test_a_fresh_network_learns_from_its_first_step() -> None:
-    torch.manual_seed(6)
+@pytest.mark.parametrize(
+    ("sigma_levels", "share"), [(-5.0, 0.0), (0.0, 0.0), (0.75, 0.25), (1.5, 0.5), (3.0, 1.0), (10.0, 1.0), (50.0, 1.0)]
+)
+def test_the_correction_fades_out_below_three_levels_of_noise(sigma_levels: float, share: float) -> None:
+    network = awake(TWO_LEVELS).double()
+    image = picture(32, 32).double()
+    with torch.no_grad():
+        finds_everywhere(network, 50.0)
+        whole = network(image).image - image
+        finds_everywhere(network, sigma_levels)
+        faded = network(image).image
+    assert whole.abs().max() > 0.01
+    torch.testing.assert_close(faded, image + share * whole)
+    assert torch.equal(faded, image) == (share == 0)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_fresh_network_learns_from_its_first_step_whatever_the_seed(seed: int) -> None:
+    # Where the estimator's first guess is "no noise", a correction that fades out would never get a gradient.
+    torch.manual_seed(seed)
     network = build_network(TWO_LEVELS)
     clean = picture(32, 32, count=2)
     noisy = clean + 0.1 * torch.randn(clean.shape, generator=torch.Generator().manual_seed(7))

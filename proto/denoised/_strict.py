@@ -1,0 +1,51 @@
+"""Reads JSON values into dataclasses without bending any: a wrong type, an unknown or a missing key is an error."""
+
+from collections.abc import Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+D = TypeVar("D")
+
+
+def read_dataclass(kind: type[D], tree: object, *, where: str, prefix: str = "") -> D:
+    """An instance of ``kind`` from a JSON object.
+
+    Args:
+        kind: a dataclass of str, int, float, bool, Literal, tuple[X, ...], Mapping[str, X] and dataclasses.
+        tree: what ``json.loads`` gave.
+        where: what to call the object in an error.
+        prefix: what to put before the names of its keys there.
+
+    Raises:
+        ValueError: keys are unknown or missing, or a value has another type; or what the class itself raises.
+    """
+    if not isinstance(tree, Mapping):
+        raise ValueError(f"{where} is a JSON object, not {type(tree).__name__}")  # noqa: TRY004 -- one type of error for bad text
+    assert is_dataclass(kind)
+    hints = get_type_hints(kind)
+    own = {field.name: field for field in fields(kind)}
+    unknown = sorted(set(tree) - set(own))
+    missing = sorted(name for name, f in own.items() if name not in tree and f.default is MISSING)
+    if unknown:
+        raise ValueError(f"{where} has unknown keys: {', '.join(unknown)}")
+    if missing:
+        raise ValueError(f"{where} lacks: {', '.join(missing)}")
+    return kind(**{name: _read(value, hints[name], prefix + name) for name, value in tree.items()})
+
+
+def _read(value: object, hint: Any, where: str) -> Any:
+    origin, arguments = get_origin(hint), get_args(hint)
+    if is_dataclass(hint):
+        assert isinstance(hint, type)
+        return read_dataclass(hint, value, where=where, prefix=f"{where}.")
+    if origin is tuple and isinstance(value, list):
+        return tuple(_read(item, arguments[0], where) for item in value)
+    if origin is Mapping and isinstance(value, dict):
+        return {key: _read(item, arguments[1], f"{where}.{key}") for key, item in value.items()}
+    if hint is float and type(value) in (int, float):
+        return float(value)  # type: ignore[arg-type]  # just checked
+    plain = str if origin is Literal else hint
+    if type(value) is plain:
+        return value
+    wanted = getattr(origin or hint, "__name__", str(hint))
+    raise ValueError(f"{where} is {value!r}; it must be of type {'str' if origin is Literal else wanted}")
