@@ -200,7 +200,7 @@ class Batcher:
         with_one_more = sum(ticket.pixel_count for ticket in decision.batch) + decision.batch[0].pixel_count
         if with_one_more > self._batch_pixel_count:
             release = Release.FULL
-        elif with_one_more > limit:
+        elif with_one_more > limit and self._scheduler.queued_ticket_count:
             release = Release.LANE_SHARE
         else:
             release = Release.NO_MORE

@@ -18,6 +18,9 @@ import onnxruntime as ort
 from denoised.contract import IMAGE_OUTPUT_NAME, INPUT_NAME, SIGMA_OUTPUT_NAME, ContractError, GoldenPair, ModelContract
 from service.types import Units
 
+# Its Linux builds report to their maker by default; a service sends nothing that it was not asked to send.
+ort.disable_telemetry_events()
+
 
 class ModelRefused(Exception):
     """A model file can't be served; the message says which file and why."""

@@ -65,7 +65,9 @@ def from_unit(
     if black_level != 0.0:
         answer += np.float32(black_level)
     if np.issubdtype(like.dtype, np.integer):
-        np.rint(answer, out=answer)
+        # Levels may lie outside the type; without a limit such an answer would wrap around.
+        limits = np.iinfo(cast("np.dtype[np.uint8 | np.uint16]", like.dtype))
+        np.clip(np.rint(answer, out=answer), limits.min, limits.max, out=answer)
     samples = answer.transpose(1, 2, 0).astype(like.dtype)
     return cast("Samples", np.broadcast_to(samples, (*samples.shape[:2], like.shape[2])))
 

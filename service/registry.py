@@ -54,7 +54,8 @@ class Registry:
         Raises:
             ModelUnknown: it is not loaded.
         """
-        versions = self._versions.get(name or self.default_name)
+        name = name or self.default_name
+        versions = self._versions.get(name)
         if versions is None:
             raise ModelUnknown(f"model {name!r} is not loaded; loaded: {', '.join(sorted(self._versions))}")
         model = versions.get(version or max(versions, key=int))

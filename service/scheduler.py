@@ -112,11 +112,18 @@ class _ClientOrder(Generic[T]):
         self._group = group
         self._entries: list[tuple[float, int, _Client[T]]] = []
         self._members: set[_Client[T]] = set()
+        self._compact_at_count = 64
 
     def add(self, client: _Client[T], sequence: int) -> None:
-        if client not in self._members:
-            self._members.add(client)
-            heapq.heappush(self._entries, (client.virtual_time, sequence, client))
+        if client in self._members:
+            return
+        if len(self._entries) >= self._compact_at_count:
+            self._entries = [entry for entry in self._entries if entry[2].heap(self._group).live_count]
+            heapq.heapify(self._entries)
+            self._members = {entry[2] for entry in self._entries}
+            self._compact_at_count = max(64, 2 * len(self._entries))
+        self._members.add(client)
+        heapq.heappush(self._entries, (client.virtual_time, sequence, client))
 
     def first(self) -> _Client[T] | None:
         """The first client that has a ticket, or None."""
@@ -195,10 +202,15 @@ class Scheduler(Generic[T]):
         while remaining >= first.pixel_count and (client := order.first()) is not None:
             ticket = client.tickets_by_group[first.group].head()
             assert ticket is not None
-            if ticket.pixel_count > remaining:
+            lead = client.virtual_time + ticket.pixel_count - self._virtual_time
+            if ticket.pixel_count > remaining or lead > batch_pixel_count:
                 break
             batch.append(self._take(ticket))
             remaining -= ticket.pixel_count
+        # The present follows those who still wait, not those who were just served: else a stream of newcomers
+        # would hold it back, and with it whoever waits.
+        if (client := self._order.first()) is not None:
+            self._virtual_time = max(self._virtual_time, client.virtual_time)
         return Decision(batch, expired)
 
     def _enqueue(self, ticket: Ticket[T]) -> None:

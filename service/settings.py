@@ -26,7 +26,14 @@ class SettingsError(Exception):
 class Settings(BaseSettings):
     """The service's settings. Defaults suit a container with 2 cores and 1 GiB."""
 
-    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX,
+        # What describe_settings prints for a setting that is not set.
+        env_ignore_empty=True,
+        allow_inf_nan=False,
+        extra="forbid",
+        frozen=True,
+    )
 
     grpc_host: str = Field(default="0.0.0.0", description="Address that gRPC listens on.")  # noqa: S104 -- a container's port is published on purpose
     grpc_port: int = Field(default=50051, ge=0, le=65535, description="Port of gRPC; 0 takes a free one.")

@@ -4,7 +4,7 @@ import json
 import tomllib
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
 
@@ -13,7 +13,7 @@ from training.errors import ConfigError
 
 
 def _noise_from(value: object) -> NoiseSpec:
-    return value if isinstance(value, NoiseSpec) else NoiseSpec.from_json(json.dumps(value))
+    return value if isinstance(value, NoiseSpec) else NoiseSpec.from_json(json.dumps(value, default=str))
 
 
 def _noise_to(spec: NoiseSpec) -> dict[str, object]:
@@ -23,8 +23,15 @@ def _noise_to(spec: NoiseSpec) -> dict[str, object]:
 NoiseField = Annotated[NoiseSpec, BeforeValidator(_noise_from), PlainSerializer(_noise_to)]
 
 
+# TOML and JSON have lists, where strict models take tuples alone.
+_Counts = Annotated[tuple[int, ...], Field(strict=False)]
+
+ESTIMATOR_SCALE_PX: Final = 8
+
+
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+    # Strict: `steps = true` is no run of one step. Without infinities: JSON has none.
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class NetworkConfig(_Section):
@@ -36,25 +43,33 @@ class NetworkConfig(_Section):
 
     kind: Literal["conv_dae"] = "conv_dae"
     channels: Literal[1, 3] = 3
-    widths: tuple[int, ...]
-    encoder_blocks: tuple[int, ...]
+    widths: _Counts
+    encoder_blocks: _Counts
     middle_blocks: int = Field(ge=0)
-    decoder_blocks: tuple[int, ...]
+    decoder_blocks: _Counts
     estimator_width: int = Field(default=32, ge=16, multiple_of=16)
 
     @model_validator(mode="after")
     def _levels_agree(self) -> Self:
         levels = len(self.widths) - 1
+        problems = []
         if levels < 1:
-            raise ValueError(f"widths has {len(self.widths)} entries; at least 2 are needed (one per level)")
-        for name, blocks in (("encoder_blocks", self.encoder_blocks), ("decoder_blocks", self.decoder_blocks)):
-            if len(blocks) != levels or min(blocks) < 0:
-                raise ValueError(
-                    f"{name} is {blocks}; it needs {levels} counts of 0 or more, one per level above the last"
-                )
+            problems.append(f"widths has {len(self.widths)} entries; at least 2 are needed (one per level)")
         if any(width < 16 or width % 16 for width in self.widths):
-            raise ValueError(f"widths is {self.widths}; each must be a multiple of 16")
+            problems.append(f"widths is {self.widths}; each must be a multiple of 16")
+        for name, blocks in (("encoder_blocks", self.encoder_blocks), ("decoder_blocks", self.decoder_blocks)):
+            if len(blocks) != levels or any(count < 0 for count in blocks):
+                problems.append(
+                    f"{name} is {blocks}; it needs {levels} counts of 0 or more, one per level but the last"
+                )
+        if problems:
+            raise ValueError("; ".join(problems))
         return self
+
+    @property
+    def size_multiple_px(self) -> int:
+        """What the sides of an image must be multiples of: each level halves, the estimator divides by 8."""
+        return max(1 << len(self.widths), ESTIMATOR_SCALE_PX)
 
 
 class DataConfig(_Section):
@@ -93,7 +108,7 @@ class RunConfig(_Section):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")
     summary: str = ""
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**32)
     network: NetworkConfig
     noise: NoiseField
     data: DataConfig
@@ -101,6 +116,13 @@ class RunConfig(_Section):
     loss: LossConfig = LossConfig()
     log_every_steps: int = Field(default=50, ge=1)
     checkpoint_every_steps: int = Field(default=1000, ge=1)
+
+    @model_validator(mode="after")
+    def _crops_fit_the_network(self) -> Self:
+        multiple_px = self.network.size_multiple_px
+        if self.data.crop_px % multiple_px:
+            raise ValueError(f"data.crop_px is {self.data.crop_px}; this network takes multiples of {multiple_px}")
+        return self
 
     def to_json(self) -> str:
         """The whole config as indented JSON; :meth:`from_json` reads it back to an equal object."""
@@ -119,7 +141,7 @@ def load_config(path: Path, overrides: dict[str, str] | None = None) -> RunConfi
     """
     try:
         tree = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise ConfigError(f"cannot read the config {path}: {error}") from error
     for dotted, text in (overrides or {}).items():
         _override(tree, dotted, text)

@@ -17,7 +17,6 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
-from PIL import UnidentifiedImageError
 
 from denoised.noise import NoiseSpec, keyed_rng
 from training.errors import DataError
@@ -92,10 +91,11 @@ def read_image(path: Path, *, channels: int, min_side_px: int = 1) -> NDArray[np
         with PillowImage.open(path) as image:
             if min(image.size) < min_side_px:
                 raise DataError(f"{image.width} x {image.height}; at least {min_side_px} pixels a side are needed")
-            if image.mode.startswith(("I", "F")):
+            # A 16-bit colour PNG opens as 8-bit "RGB"; only the decoder's raw mode tells.
+            if image.mode.startswith(("I", "F")) or any(";16" in str(tile.args) for tile in image.tile):
                 raise DataError(f"{image.mode} samples have more than 8 bits; convert the file to 8 bits")
             return np.atleast_3d(np.asarray(image.convert("RGB" if channels == 3 else "L")))
-    except (OSError, UnidentifiedImageError, ValueError, PillowImage.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, PillowImage.DecompressionBombError) as error:
         raise DataError(f"cannot be decoded: {error}") from error
 
 
@@ -160,22 +160,12 @@ class Pack:
             DataError: no manifest, another version, or a pixel file of another length.
         """
         try:
-            tree = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            self.manifest = _read_manifest(folder / MANIFEST_FILE)
+            self._pixels = np.memmap(folder / PIXELS_FILE, dtype=np.uint8, mode="r")
+        except (OSError, ValueError, TypeError, LookupError) as error:
             raise DataError(
                 f"{folder} holds no packed images ({error}); make it with: python -m training prepare"
             ) from error
-        if tree.get("version") != _MANIFEST_VERSION:
-            raise DataError(
-                f"{folder} has manifest version {tree.get('version')}, not {_MANIFEST_VERSION}; prepare it again"
-            )
-        self.manifest = Manifest(
-            tree["version"],
-            tree["channels"],
-            tuple(PackedImage(**image) for image in tree["images"]),
-            tuple(Quarantined(**entry) for entry in tree["quarantined"]),
-        )
-        self._pixels = np.memmap(folder / PIXELS_FILE, dtype=np.uint8, mode="r")
         expected_bytes = sum(i.height_px * i.width_px for i in self.manifest.images) * self.manifest.channels
         if self._pixels.size != expected_bytes:
             raise DataError(
@@ -193,6 +183,18 @@ class Pack:
 
     def held_out_images(self) -> tuple[PackedImage, ...]:
         return tuple(image for image in self.manifest.images if image.held_out)
+
+
+def _read_manifest(path: Path) -> Manifest:
+    tree = json.loads(path.read_text(encoding="utf-8"))
+    if tree["version"] != _MANIFEST_VERSION:
+        raise ValueError(f"manifest version {tree['version']}, not {_MANIFEST_VERSION}")
+    return Manifest(
+        tree["version"],
+        tree["channels"],
+        tuple(PackedImage(**image) for image in tree["images"]),
+        tuple(Quarantined(**entry) for entry in tree["quarantined"]),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,8 @@
 """Every path of a run directory in one place, and checkpoints that survive a kill at any moment."""
 
+import json
 import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +56,16 @@ class RunDir:
             return None
         return RunConfig.from_json(self.parent_config_path.read_text(encoding="utf-8"))
 
+    def cut_log(self, step: int) -> None:
+        """Drops the records after a step, and a line cut off by a kill: those steps are made, and logged, again."""
+        if not self.log_path.exists():
+            return
+        lines = self.log_path.read_text(encoding="utf-8").splitlines(keepends=True)
+        partial = self.log_path.with_suffix(".partial")
+        kept = (line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step)
+        partial.write_text("".join(kept), encoding="utf-8")
+        partial.replace(self.log_path)
+
     def save_checkpoint(self, state: dict[str, Any]) -> None:
         """Writes beside, syncs, then swaps: there is a whole checkpoint on disk at every moment."""
         partial = self.checkpoint_path.with_suffix(".partial")
@@ -74,12 +86,15 @@ class RunDir:
         problems = []
         for path in (self.checkpoint_path, self.previous_checkpoint_path):
             try:
-                state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+                state = _load_whole(path)
             except FileNotFoundError:
                 problems.append(f"{path.name} is missing")
             except Exception as error:  # noqa: BLE001 -- a damaged file surfaces as any of several types from the unpickler
                 problems.append(f"{path.name} is damaged ({type(error).__name__})")
             else:
+                if path == self.previous_checkpoint_path:
+                    # Or the next save would swap the damaged file over this whole one.
+                    self.checkpoint_path.unlink(missing_ok=True)
                 return state
         raise RunError(f"{self.path} has no usable checkpoint: {'; '.join(problems)}")
 
@@ -94,3 +109,13 @@ class RunDir:
         """All that were saved, by name of the set."""
         paths = sorted(self.evaluations_path.glob("*.json"))
         return [Evaluation.from_json(path.read_text(encoding="utf-8")) for path in paths]
+
+
+def _load_whole(path: Path) -> dict[str, Any]:
+    with zipfile.ZipFile(path) as archive:
+        # torch.save writes checksums, torch.load does not compare them.
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise ValueError(f"{damaged} fails its checksum")
+    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    return state

@@ -92,6 +92,11 @@ def train(
     Raises:
         RunError: no checkpoint to resume or start from, or its network doesn't fit.
     """
+    if pack.manifest.channels != config.network.channels:
+        raise RunError(
+            f"the packed images have {pack.manifest.channels} channels, the network takes {config.network.channels}; "
+            "prepare the images again or change network.channels"
+        )
     torch.manual_seed(config.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = build_network(config.network).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -112,6 +117,10 @@ def train(
         synthetic_share=config.data.synthetic_share,
     )
     steps = config.optimiser.steps
+    run_dir.cut_log(start)
+    if start >= steps:
+        with average.swapped_in(network):
+            return TrainResult(start, _held_out_psnr_db(network, pack, config))
     held_out_psnr_db: float | None = None
     recent: list[float] = []
     began_at_s = time.monotonic()
@@ -169,11 +178,11 @@ def _step(
 
 def _held_out_psnr_db(network: nn.Module, pack: Pack, config: RunConfig) -> float | None:
     """Mean PSNR on the centre of each held-out image at one noise level; None when nothing is held out."""
-    images = pack.held_out_images()
+    multiple_px = config.network.size_multiple_px
+    images = [image for image in pack.held_out_images() if min(image.height_px, image.width_px) >= multiple_px]
     if not images:
         return None
     sigma = min(max(_HELD_OUT_SIGMA, config.noise.sigma_min), config.noise.sigma_max)
-    multiple_px = int(network.size_multiple_px)  # type: ignore[arg-type]
     values = []
     for index, image in enumerate(images):
         height_px, width_px = (

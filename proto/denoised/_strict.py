@@ -26,11 +26,25 @@ def read_dataclass(kind: type[D], tree: object, *, where: str, prefix: str = "")
     own = {field.name: field for field in fields(kind)}
     unknown = sorted(set(tree) - set(own))
     missing = sorted(name for name, f in own.items() if name not in tree and f.default is MISSING)
+    problems = []
     if unknown:
-        raise ValueError(f"{where} has unknown keys: {', '.join(unknown)}")
+        problems.append(f"{where} has unknown keys: {', '.join(unknown)}")
     if missing:
-        raise ValueError(f"{where} lacks: {', '.join(missing)}")
-    return kind(**{name: _read(value, hints[name], prefix + name) for name, value in tree.items()})
+        problems.append(f"{where} lacks: {', '.join(missing)}")
+    values = {}
+    for name in own.keys() & tree.keys():
+        try:
+            values[name] = _read(tree[name], hints[name], prefix + name)
+        except ValueError as error:
+            problems.append(str(error))
+    if problems:
+        raise ValueError("; ".join(sorted(problems)))
+    try:
+        return kind(**values)
+    except ValueError as error:
+        if not prefix:
+            raise
+        raise ValueError(f"{where}: {error}") from error
 
 
 def _read(value: object, hint: Any, where: str) -> Any:

@@ -50,17 +50,23 @@ class NoiseSpec:
     clean_share: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.kind not in _KINDS:
-            raise ValueError(f"noise kind is {self.kind!r}; known kinds: {', '.join(_KINDS)}")
-        if not 0.0 <= self.sigma_min <= self.sigma_max <= LEVELS_8BIT:
-            raise ValueError(f"sigma range is {self.sigma_min}..{self.sigma_max}; it must be ordered and lie in 0..255")
-        if self.quantise not in _QUANTISE:
-            raise ValueError(f"quantise is {self.quantise!r}; one of: {', '.join(_QUANTISE)}")
-        if self.quantise != "none" and not self.clip:
-            raise ValueError("values can only be rounded to an integer grid when they are clipped: set clip")
-        for name, share in (("grey_share", self.grey_share), ("clean_share", self.clean_share)):
-            if not 0.0 <= share <= 1.0:
-                raise ValueError(f"{name} is {share}; it must lie in 0..1")
+        checks = (
+            (self.kind in _KINDS, f"noise kind is {self.kind!r}; known kinds: {', '.join(_KINDS)}"),
+            (
+                0.0 <= self.sigma_min <= self.sigma_max <= LEVELS_8BIT,
+                f"sigma range is {self.sigma_min}..{self.sigma_max}; it must be ordered and lie in 0..255",
+            ),
+            (self.quantise in _QUANTISE, f"quantise is {self.quantise!r}; one of: {', '.join(_QUANTISE)}"),
+            (
+                self.clip or self.quantise == "none",
+                "values can only be rounded to an integer grid when they are clipped: set clip",
+            ),
+            (0.0 <= self.grey_share <= 1.0, f"grey_share is {self.grey_share}; it must lie in 0..1"),
+            (0.0 <= self.clean_share <= 1.0, f"clean_share is {self.clean_share}; it must lie in 0..1"),
+        )
+        problems = [message for is_right, message in checks if not is_right]
+        if problems:
+            raise ValueError("; ".join(problems))
 
     def at(self, sigma: float) -> "NoiseSpec":
         """The same noise at one fixed level."""

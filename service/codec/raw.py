@@ -28,6 +28,9 @@ class SampleType(Enum):
         return 1.0 if self is SampleType.F32 else float((1 << 8 * self.dtype.itemsize) - 1)
 
 
+_LEAST_SPAN, _MOST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
+
+
 class SampleLayout(Enum):
     """Order of raw samples."""
 
@@ -114,7 +117,8 @@ def _check_levels(black_level: float, white_level: float) -> None:
     for name, level in (("black_level", black_level), ("white_level", white_level)):
         if not math.isfinite(level):
             raise InvalidSamples(f"{name} is {level}; it must be a finite number", field=f"image.raw.{name}")
-    if not 0 < white_level - black_level < math.inf:
+    # In single precision, which the network computes in: else the levels would be infinite, or one.
+    if not _LEAST_SPAN <= white_level - black_level <= _MOST or max(abs(black_level), abs(white_level)) > _MOST:
         raise InvalidSamples(
             f"white_level {white_level} is not above black_level {black_level} by a finite amount; "
             "set it to the sample value that is white",

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from training.config import NetworkConfig
+from training.config import ESTIMATOR_SCALE_PX, NetworkConfig
 
 # The sigma map is handled inside in units of 50 eight-bit levels, which keeps it near 1 for the optimiser.
 SIGMA_UNIT = 50.0 / 255.0
@@ -50,7 +50,7 @@ class ResidualBlock(nn.Module):
 class NoiseEstimator(nn.Module):
     """Noisy image to a local map of its noise level, at an eighth of the size (the idea of CBDNet, CVPR 2019)."""
 
-    scale_px = 8
+    scale_px = ESTIMATOR_SCALE_PX
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
@@ -67,6 +67,10 @@ class NoiseEstimator(nn.Module):
             nn.ReLU(),
             nn.Conv2d(width, 1, 1),
         )
+        # The first guess is 25 levels: from "no noise" the faded-out correction would never get a gradient.
+        last = self.layers[-1]
+        assert isinstance(last, nn.Conv2d)
+        nn.init.constant_(_bias(last), 0.5)
 
     def forward(self, x: Tensor) -> Tensor:
         sigma_map: Tensor = self.layers(x)
@@ -85,7 +89,7 @@ class ConvDenoisingAutoencoder(nn.Module):
         super().__init__()
         widths = config.widths
         self.channels = config.channels
-        self.size_multiple_px = max(2 ** len(widths), NoiseEstimator.scale_px)
+        self.size_multiple_px = config.size_multiple_px
         self.sigma_map_scale_px = NoiseEstimator.scale_px
 
         self.estimator = NoiseEstimator(config.channels, config.estimator_width)

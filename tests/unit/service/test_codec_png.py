@@ -385,3 +385,13 @@ def test_nothing_is_logged_or_printed_about_odd_files(
     assert not decoded(png_file(grey(), 8, PALETTE, before=few_colours)).colour.any()
     assert not caplog.records
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("shape", [(300, 1, 1), (5000, 1, 3), (60_000, 1, 1), (2000, 2, 3)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_tall_images_of_pure_noise_fit_the_encoders_buffer(shape: tuple[int, int, int], dtype: type) -> None:
+    rng = np.random.default_rng(0)
+    colour: NDArray[Any] = rng.integers(0, np.iinfo(dtype).max, shape, dtype=dtype, endpoint=True)
+    image = Image(colour, None, 0.0, float(np.iinfo(dtype).max))
+    file = encode(image, Container.PNG, jpeg_quality=95)
+    np.testing.assert_array_equal(decode(file, sniff(file, claimed=None)).colour, colour)

@@ -12,7 +12,7 @@ import onnxruntime as ort
 
 from denoised.contract import ModelContract
 from denoised.noise import NoiseSpec, keyed_rng
-from training import export as export_module
+from training import onnx_file
 from training.config import DataConfig, LossConfig, NetworkConfig, OptimiserConfig, RunConfig
 from training.data import Pack, prepare
 from training.errors import ExportError
@@ -117,7 +117,7 @@ def test_a_failed_check_leaves_nothing_in_the_store(
     run_dir: RunDir, pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A network that misses the parity limit is hard to train on purpose; the limit is moved instead.
-    monkeypatch.setattr(export_module.onnx_file, "_LARGEST_DIFFERENCE", -1.0)
+    monkeypatch.setattr(onnx_file, "_LARGEST_DIFFERENCE", -1.0)
     with pytest.raises(ExportError, match="differs from torch"):
         export(run_dir, pack, tmp_path, version=None)
     assert not any(tmp_path.rglob("*.onnx"))
@@ -134,4 +134,4 @@ class _ShiftedAtTheBorder:
 def test_a_global_operation_is_refused_because_no_halo_hides_it() -> None:
     image = np.full((1, 3, 320, 320), 0.1, dtype=np.float32)
     with pytest.raises(ExportError, match="global operation"):
-        measure_halo(_ShiftedAtTheBorder(), [image], multiple_px=8)  # type: ignore[arg-type]
+        measure_halo(_ShiftedAtTheBorder(), [image], multiple_px=8)
