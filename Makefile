@@ -38,7 +38,7 @@ train: $(if $(IMAGES),$(VENV)/.stamp-training)  ## a short training run on IMAGE
 	$(if $(IMAGES),,$(error name a directory of images: make train IMAGES=DIR))
 	$(RUN) -m training prepare "$(IMAGES)" --to runs/pack
 	$(RUN) -m training train training/configs/quick.toml --data runs/pack --run runs/quick
-	$(RUN) -m training evaluate runs/quick --images "$(or $(VALIDATION),$(IMAGES))"
+	$(if $(VALIDATION),$(RUN) -m training evaluate runs/quick --images "$(VALIDATION)")
 	$(RUN) -m training export runs/quick --data runs/pack --to runs/models
 	@echo 'Serve it: make serve MODELS=runs/models'
 
