@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 
+import grpc
 import numpy as np
 import pytest
 
@@ -13,7 +14,7 @@ from tests.integration.conftest import NARROW
 from tests.integration.harness import RunningService, connected, until
 from tests.integration.pictures import file_request, noisy, png, raw_request
 from tests.integration.plug import Plug
-from tests.integration.refusals import refusal_of_status, refused
+from tests.integration.refusals import refusal_of_error, refusal_of_status
 from tests.integration.streaming import HeldPlug, Stream
 
 _SMALL = [raw_request(noisy(100 + seed, 64, 64)) for seed in range(6)]
@@ -226,7 +227,11 @@ def test_the_stream_s_own_deadline_ends_its_items(
 ) -> None:
     with plug.in_the_lane():
         frames = iter([pb.DenoiseStreamRequest(item_id="a", request=_SMALL[0])])
-        refusal = refused(lambda: list(narrow_stub.DenoiseStream(frames, timeout=0.05)))
+        try:
+            (answer,) = narrow_stub.DenoiseStream(frames, timeout=0.05)
+            refusal = refusal_of_status(answer.result.status)
+        except grpc.RpcError as error:  # whichever comes first: the item's own answer, or the end of the whole call
+            refusal = refusal_of_error(error)
         until(lambda: narrow.metric("denoised_queued_units") == 0, "its item had left the queue")
 
     assert refusal.code == "DEADLINE_EXCEEDED"
