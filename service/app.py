@@ -71,9 +71,12 @@ class Service:
             build_http_app(metrics=self._metrics, is_ready=lambda: self._lifecycle.state is State.SERVING)
         )
         self._server: grpc.aio.Server | None = None
+        self._models: Registry | None = None
 
     async def start(self) -> tuple[int, int]:
-        """Loads and warms the models, opens the ports; returns (gRPC port, HTTP port) once requests are taken.
+        """Opens the ports, loads and warms the models; returns (gRPC port, HTTP port) once requests are taken.
+
+        The ports open first, so that health says NOT_SERVING and calls get UNAVAILABLE while models load.
 
         Raises:
             ModelRefused: a model can't be served.
@@ -82,12 +85,12 @@ class Service:
         self._show(State.STARTING)
         settings = self._settings
         http_port = await self._http.start(settings.http_host, settings.http_port)
-        registry = await self._load()
-        server = self._server = self._build_server(registry)
+        server = self._server = self._build_server()
         # The health servicer starts out SERVING: say otherwise before the port opens.
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         grpc_port = server.add_insecure_port(f"{settings.grpc_host}:{settings.grpc_port}")
         await server.start()
+        self._models = await self._load()
         self._enter(State.SERVING)
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
         _log.info("serving", grpc_port=grpc_port, http_port=http_port, lanes=self._engine_options.lane_count)
@@ -105,13 +108,13 @@ class Service:
         4. wait for the lanes, close threads and HTTP.
         """
         if self._lifecycle.state is State.SERVING:
-            assert self._server is not None
             self._enter(State.DRAINING)
             _log.info("draining")
             await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
             await asyncio.sleep(self._settings.drain_delay_s)
             if not await self._in_flight.wait_idle(self._settings.drain_timeout_s):
                 _log.warning("some requests were not answered in time", drain_timeout_s=self._settings.drain_timeout_s)
+        if self._server is not None:
             await self._server.stop(_LAST_BYTES_S)
         await self._batcher.idle()
         self._lanes.shutdown()
@@ -137,7 +140,7 @@ class Service:
             _log.info("model ready", model=model.contract.name, version=model.contract.version, digest=model.digest)
         return registry
 
-    def _build_server(self, registry: Registry) -> grpc.aio.Server:
+    def _build_server(self) -> grpc.aio.Server:
         settings = self._settings
         denoiser = Denoiser(
             batcher=self._batcher,
@@ -150,7 +153,7 @@ class Service:
         )
         servicer = DenoiseServicer(
             denoiser=denoiser,
-            registry=registry,
+            registry=self._registry,
             limits=RpcLimits(
                 default_timeout_s=settings.default_timeout_s,
                 message_bytes=settings.message_bytes,
@@ -176,6 +179,11 @@ class Service:
         if settings.reflection:
             reflection.enable_server_reflection([SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
         return server
+
+    def _registry(self) -> Registry:
+        """The loaded models; only asked for while serving, because the interceptor refuses calls before that."""
+        assert self._models is not None
+        return self._models
 
     async def _set_health(self, status: int) -> None:
         for name in ("", SERVICE_NAME):

@@ -13,7 +13,7 @@ from service import codec, pixels, tiling
 from service.admission import Admission
 from service.batcher import Batcher, Client, Group, WorkReport
 from service.codec import SampleLayout
-from service.errors import NonFiniteOutput, UnsupportedImage
+from service.errors import DeadlineExceeded, NonFiniteOutput, UnsupportedImage
 from service.metrics import Metrics, Stage
 from service.registry import Model
 from service.types import Container, Image, ImageHeader, Samples, Units
@@ -152,6 +152,8 @@ class Denoiser:
             ServiceError: see ``errors``.
         """
         arrived_at_s = self._clock()
+        if deadline_s <= arrived_at_s:
+            raise DeadlineExceeded("the deadline had passed when the image arrived; allow more time")
         header = source.header
         container = options.output_container or header.container
         self._admission.check_size(header)

@@ -43,7 +43,7 @@ class DenoiseServicer(denoised_pb2_grpc.DenoiseServiceServicer):
         self,
         *,
         denoiser: Denoiser,
-        registry: Registry,
+        registry: Callable[[], Registry],
         limits: RpcLimits,
         lifecycle: Lifecycle,
         in_flight: InFlight,
@@ -74,11 +74,12 @@ class DenoiseServicer(denoised_pb2_grpc.DenoiseServiceServicer):
         response = pb.DenoiseBatchResponse()
         size_bytes = 0
         for result in results:
-            size_bytes += result.ByteSize() + _FRAMING_BYTES
-            if size_bytes > self._limits.message_bytes:
-                error = self._too_large(size_bytes, "send fewer images in one batch")
+            with_this_bytes = size_bytes + result.ByteSize() + _FRAMING_BYTES
+            if with_this_bytes > self._limits.message_bytes:
+                error = self._too_large(with_this_bytes, "send fewer images in one batch")
                 response.results.append(pb.DenoiseResult(status=observe_failure(error, self._metrics)))
             else:
+                size_bytes = with_this_bytes
                 response.results.append(result)
         return response
 
@@ -101,9 +102,9 @@ class DenoiseServicer(denoised_pb2_grpc.DenoiseServiceServicer):
         self, request: pb.ListModelsRequest, context: Context
     ) -> pb.ListModelsResponse:
         del request, context
-        default = self._registry.get("", "")
+        default = self._registry().get("", "")
         return pb.ListModelsResponse(
-            models=[convert.model_message(m, is_default=m is default) for m in self._registry.all()],
+            models=[convert.model_message(m, is_default=m is default) for m in self._registry().all()],
             limits=pb.Limits(
                 message_bytes=self._limits.message_bytes,
                 image_pixels=self._limits.image_pixels,
@@ -115,12 +116,12 @@ class DenoiseServicer(denoised_pb2_grpc.DenoiseServiceServicer):
         self, request: pb.GetModelRequest, context: Context
     ) -> pb.GetModelResponse:
         del context
-        model = self._registry.get(request.name, request.version)
-        return pb.GetModelResponse(model=convert.model_message(model, is_default=model is self._registry.get("", "")))
+        model = self._registry().get(request.name, request.version)
+        return pb.GetModelResponse(model=convert.model_message(model, is_default=model is self._registry().get("", "")))
 
     async def _denoise(self, request: pb.DenoiseRequest, client: Client, deadline_s: float) -> pb.DenoiseResponse:
         """Everything that happens to one image, whichever method brought it."""
-        model = self._registry.get(request.options.model, request.options.model_version)
+        model = self._registry().get(request.options.model, request.options.model_version)
         options = convert.options_of(request.options, request.image)
         source = convert.source_of(request.image)
         try:

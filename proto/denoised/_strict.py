@@ -37,14 +37,18 @@ def read_dataclass(kind: type[D], tree: object, *, where: str, prefix: str = "")
             values[name] = _read(tree[name], hints[name], prefix + name)
         except ValueError as error:
             problems.append(str(error))
+    made = None
+    if len(values) == len(own.keys() & tree.keys()) and not missing:
+        try:
+            made = kind(**values)
+        except ValueError as error:
+            if not prefix and not problems:
+                raise
+            problems.append(f"{where}: {error}")
     if problems:
         raise ValueError("; ".join(sorted(problems)))
-    try:
-        return kind(**values)
-    except ValueError as error:
-        if not prefix:
-            raise
-        raise ValueError(f"{where}: {error}") from error
+    assert made is not None
+    return made
 
 
 def _read(value: object, hint: Any, where: str) -> Any:
