@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Final, cast
 
+import structlog
 from google.rpc.code_pb2 import Code
 
 from denoised.v1 import denoised_pb2 as pb
@@ -19,6 +20,8 @@ from service.pipeline import Denoiser
 from service.registry import Registry
 from service.status import Context, observe_failure
 from service.stream import ItemStream
+
+_log = structlog.get_logger()
 
 # Field tags and lengths around one result.
 _FRAMING_BYTES: Final = 16
@@ -34,6 +37,10 @@ class RpcLimits:
     image_pixels: int
     batch_image_count: int
     stream_items_in_flight: int
+
+
+class _ClientGone(Exception):
+    """An answer could not be written: nobody is there to read it."""
 
 
 class DenoiseServicer(denoised_pb2_grpc.DenoiseServiceServicer):
@@ -89,14 +96,24 @@ class DenoiseServicer(denoised_pb2_grpc.DenoiseServiceServicer):
         client = _client_of(context)
         remaining_s = _remaining_s(context)
         stream_deadline_s = math.inf if remaining_s is None else self._clock() + remaining_s
+
+        async def write(response: pb.DenoiseStreamResponse) -> None:
+            try:
+                await context.write(response)
+            except Exception as error:  # gRPC's own exceptions for a call that is gone are not public
+                raise _ClientGone from error
+
         stream = ItemStream(
             run=lambda frame: self._item_outcome(frame, client, stream_deadline_s),
             refuse=lambda error: self._counted(pb.DenoiseResult(status=observe_failure(error, self._metrics))),
-            write=context.write,
+            write=write,
             hold=self._in_flight.hold,
             items_in_flight=self._limits.stream_items_in_flight,
         )
-        await stream.serve(request_iterator)
+        try:
+            await stream.serve(request_iterator)
+        except* _ClientGone:
+            _log.info("the client went away with answers unread")
 
     async def ListModels(  # noqa: N802 -- the name is the API's
         self, request: pb.ListModelsRequest, context: Context
