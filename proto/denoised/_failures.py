@@ -53,10 +53,16 @@ _TABLE: Final[dict[tuple[grpc.StatusCode, str], type[DenoisedError]]] = {
 _BY_NUMBER: Final = {code.value[0]: code for code in grpc.StatusCode}
 
 
+# grpc.aio's own words when it writes to a stream that has just ended; the server's status is lost then.
+_WRITE_AFTER_END = "Internal error from Core"
+
+
 def from_call(error: grpc.RpcError, *, target: str) -> DenoisedError:
     """The exception for a failed call, whether of grpc or of grpc.aio."""
     # Both raise objects that have a Call's methods; grpc_status.aio takes unfinished calls only.
     call = cast("grpc.Call", error)
+    if call.code() is grpc.StatusCode.INTERNAL and call.details() == _WRITE_AFTER_END:
+        return _exception(grpc.StatusCode.UNAVAILABLE, "the call ended while it was written to", (), target=target)
     try:
         status = rpc_status.from_call(call)
     except (ValueError, DecodeError):
