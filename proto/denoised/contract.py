@@ -14,16 +14,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from denoised._strict import read_dataclass
+from denoised.calibration import Calibration
 from denoised.noise import NoiseSpec
 
 PREFIX: Final = "denoised."
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 
-Kind = Literal["conv_dae"]
+Kind = Literal["conv_dae", "conv_ae", "fc_ae", "vae", "pca"]
+Capability = Literal["denoise", "encode", "decode", "generate"]
+Precision = Literal["fp32", "int8"]
+SampleType = Literal["u8", "u16", "f32"]
 
+# Of model.onnx, and of a latent model's encoder.onnx and decoder.onnx beside it.
 INPUT_NAME: Final = "noisy"
 IMAGE_OUTPUT_NAME: Final = "denoised"
 SIGMA_OUTPUT_NAME: Final = "sigma_map"
+EPSILON_NAME: Final = "epsilon"
+CODE_NAME: Final = "code"
+MEAN_NAME: Final = "mean"
+LOG_VARIANCE_NAME: Final = "log_variance"
 
 
 class ContractError(ValueError):
@@ -44,6 +53,26 @@ class TilingError:
 
     max_levels: int
     differing_share: float
+
+
+@dataclass(frozen=True, slots=True)
+class SampleLevels:
+    """Which sample values are black and white in the images that a model was made for.
+
+    12-bit data in 16-bit files has white at 4095: read as 0..65535 it would be nearly black.
+
+    Attributes:
+        sample_type: of the training images.
+        black, white: sample values that become 0 and 1.
+    """
+
+    sample_type: SampleType = "u8"
+    black: float = 0.0
+    white: float = 255.0
+
+    def __post_init__(self) -> None:
+        if not (np.isfinite(self.black) and np.isfinite(self.white) and self.black < self.white):
+            raise ContractError(f"levels are {self.black}..{self.white}; black must lie below white")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,24 +122,34 @@ class ModelContract:
     """The description of one model file.
 
     The network maps ``noisy`` (N, channels, h, w) float32, black at 0 and white at 1, to ``denoised`` of the
-    same shape and ``sigma_map`` (N, 1, h / sigma_map_scale_px, w / sigma_map_scale_px), standard deviations in
-    the same 0..1 units. h and w are multiples of ``size_multiple_px``.
+    same shape. h and w are multiples of ``size_multiple_px``, or exactly ``fixed_side_px``. With a noise map it
+    also answers ``sigma_map`` (N, 1, h / sigma_map_scale_px, w / sigma_map_scale_px), standard deviations in the
+    same 0..1 units. A latent model's directory holds ``encoder.onnx`` and ``decoder.onnx`` too.
 
     Attributes:
         name, version: as in the store, ``<name>/<version>/model.onnx``; the version is a whole number as text.
         kind: the family of network.
+        capabilities: what it can be asked for.
+        precision: of its convolutions; a variant in int8 stands in the store under a name of its own.
         summary: one sentence for people.
         channels: 3 (RGB order) or 1.
         noise: what it was trained on; its clip policy is the input contract.
+        levels: black and white of the images that it was trained on; what samples of that type mean unless a
+            request says otherwise.
         size_multiple_px: what both sides of a unit are multiples of.
+        fixed_side_px: the only side of an image that a model with a bottleneck takes; 0 means any.
         unit_edges_px: the allowed lengths of a unit's sides, ascending; a unit is any pair of them. Pixels
             depend on this list and on the image's size alone, never on the machine.
         halo_px: how far beyond the pixels that it owns a tile reads; a multiple of size_multiple_px.
-        sigma_map_scale_px: side of the square that one value of the sigma map stands for.
-        gmac_per_megapixel: multiply-accumulates of the convolutions, in 1e9 per million pixels.
+        receptive_field_px: side of the square of input pixels that one output pixel was seen to depend on; 0 where
+            it sees all.
+        sigma_map_scale_px: side of the square that one value of the sigma map stands for; 0 means no map.
+        code_length: numbers in the latent code; 0 means no code.
+        gmac_per_megapixel: multiply-accumulates in 1e9 per million pixels.
         parity: measured at export against torch.
         tiling: measured at export, tiled against whole.
         quality_db: mean PSNR by evaluation set and noise level, such as {"kodak24_500": {"25": 30.6}}.
+        calibration: how the statistics of its answers are distributed on held-out images.
         training_data_digest: digest of the packed training images' manifest.
         run_config_digest: SHA-256 of the run's config.
         license: SPDX identifier.
@@ -120,17 +159,24 @@ class ModelContract:
     name: str
     version: str
     kind: Kind
+    capabilities: tuple[Capability, ...]
+    precision: Precision
     summary: str
     channels: int
     noise: NoiseSpec
+    levels: SampleLevels
     size_multiple_px: int
+    fixed_side_px: int
     unit_edges_px: tuple[int, ...]
     halo_px: int
+    receptive_field_px: int
     sigma_map_scale_px: int
+    code_length: int
     gmac_per_megapixel: float
     parity: Parity
     tiling: TilingError
     quality_db: Mapping[str, Mapping[str, float]]
+    calibration: Calibration
     training_data_digest: str
     run_config_digest: str
     license: str
@@ -145,7 +191,28 @@ class ModelContract:
         multiple_px, edges_px = self.size_multiple_px, self.unit_edges_px
         checks = (
             (self.kind in get_args(Kind), f"kind is {self.kind!r}; known: {', '.join(get_args(Kind))}"),
+            (
+                bool(self.capabilities) and set(self.capabilities) <= set(get_args(Capability)),
+                f"capabilities is {self.capabilities}; at least one of: {', '.join(get_args(Capability))}",
+            ),
+            (
+                self.precision in get_args(Precision),
+                f"precision is {self.precision!r}; known: {', '.join(get_args(Precision))}",
+            ),
+            (
+                self.levels.sample_type in get_args(SampleType),
+                f"levels.sample_type is {self.levels.sample_type!r}; known: {', '.join(get_args(SampleType))}",
+            ),
             (self.channels in (1, 3), f"channels is {self.channels}; must be 1 or 3"),
+            (
+                self.fixed_side_px == 0 or (self.unit_edges_px, self.halo_px) == ((self.fixed_side_px,), 0),
+                f"fixed_side_px is {self.fixed_side_px}; then unit_edges_px {self.unit_edges_px} must be that alone "
+                f"and halo_px {self.halo_px} must be 0",
+            ),
+            (
+                self.code_length >= 0 and self.receptive_field_px >= 0,
+                f"code_length {self.code_length} and receptive_field_px {self.receptive_field_px} must be 0 or more",
+            ),
             (self.version.isascii() and self.version.isdigit(), f"version is {self.version!r}; must be a whole number"),
             (multiple_px >= 1, f"size_multiple_px is {multiple_px}; must be at least 1"),
             (
@@ -161,8 +228,8 @@ class ModelContract:
                 f"halo_px is {self.halo_px}; twice that must be less than the largest edge",
             ),
             (
-                self.sigma_map_scale_px >= 1 and multiple_px % max(self.sigma_map_scale_px, 1) == 0,
-                f"sigma_map_scale_px is {self.sigma_map_scale_px}; must divide {multiple_px}",
+                self.sigma_map_scale_px >= 0 and multiple_px % max(self.sigma_map_scale_px, 1) == 0,
+                f"sigma_map_scale_px is {self.sigma_map_scale_px}; must divide {multiple_px}, or be 0 for no map",
             ),
             (
                 self.golden.channels == self.channels
@@ -176,7 +243,7 @@ class ModelContract:
         """Keys with the prefix, values as JSON."""
         values: dict[str, object] = {field.name: getattr(self, field.name) for field in fields(self)}
         values["noise"] = json.loads(self.noise.to_json())
-        for key in ("parity", "tiling", "golden"):
+        for key in ("levels", "parity", "tiling", "calibration", "golden"):
             values[key] = asdict(getattr(self, key))
         values["schema_version"] = SCHEMA_VERSION
         return {PREFIX + key: json.dumps(value, sort_keys=True) for key, value in values.items()}

@@ -14,7 +14,7 @@ pytest.importorskip("torch")
 from denoised import Client
 from denoised.noise import keyed_rng
 from service.demo.process import running_service
-from training.synthetic import draw_picture
+from training.data.synthetic import draw_picture
 
 pytestmark = [pytest.mark.training, pytest.mark.slow]
 

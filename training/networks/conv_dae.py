@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from training.config import ESTIMATOR_SCALE_PX, NetworkConfig
+from training.config import ESTIMATOR_SCALE_PX, ConvDaeConfig
 
 # The sigma map is handled inside in units of 50 eight-bit levels, which keeps it near 1 for the optimiser.
 SIGMA_UNIT = 50.0 / 255.0
@@ -85,7 +85,7 @@ class ConvDenoisingAutoencoder(nn.Module):
     there is hardly any noise, so that the ripples of zero padding at the border stay out of clean pictures.
     """
 
-    def __init__(self, config: NetworkConfig) -> None:
+    def __init__(self, config: ConvDaeConfig) -> None:
         super().__init__()
         widths = config.widths
         self.channels = config.channels

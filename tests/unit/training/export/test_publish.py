@@ -12,14 +12,15 @@ import onnxruntime as ort
 
 from denoised.contract import ModelContract
 from denoised.noise import NoiseSpec, keyed_rng
-from training import onnx_file
-from training.config import DataConfig, LossConfig, NetworkConfig, OptimiserConfig, RunConfig
-from training.data import Pack, prepare
+from training.config import ConvDaeConfig, DataConfig, LossConfig, OptimiserConfig, RunConfig
+from training.data.pack import Pack
+from training.data.prepare import prepare
 from training.errors import ExportError
-from training.evaluate import evaluate, load_network
-from training.export import export, measure_halo
-from training.run_dir import RunDir
-from training.train import train
+from training.evaluation.measure import evaluate, load_network
+from training.export import onnx_file
+from training.export.publish import export, measure_halo
+from training.run.directory import RunDir
+from training.run.loop import train
 
 pytestmark = pytest.mark.training
 
@@ -51,7 +52,7 @@ def run_dir(photographs: Path, pack: Pack, tmp_path_factory: pytest.TempPathFact
     config = RunConfig(
         name="tiny-test",
         summary="For tests.",
-        network=NetworkConfig(
+        network=ConvDaeConfig(
             widths=(16, 16), encoder_blocks=(0,), middle_blocks=1, decoder_blocks=(0,), estimator_width=16
         ),
         noise=NoiseSpec(kind="gaussian", sigma_min=0, sigma_max=50),

@@ -14,8 +14,8 @@ import torch
 
 from training.config import RunConfig
 from training.errors import RunError
-from training.run_dir import RunDir
-from training.scores import Evaluation, ImageScore
+from training.evaluation.scores import Evaluation, ImageScore
+from training.run.directory import RunDir
 
 pytestmark = pytest.mark.training
 

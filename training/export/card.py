@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from denoised.contract import ModelContract
 from training.config import RunConfig
-from training.data import Manifest
-from training.scores import Evaluation
+from training.data.manifest import Manifest
+from training.evaluation.scores import Evaluation
 
 
 def model_card(

@@ -10,7 +10,7 @@ import torch
 
 from training.config import RunConfig
 from training.errors import RunError
-from training.scores import Evaluation
+from training.evaluation.scores import Evaluation
 
 
 class RunDir:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from denoised.noise import keyed_rng
-from training.synthetic import draw_picture
+from training.data.synthetic import draw_picture
 
 
 @given(seed=st.integers(0, 10_000), side_px=st.integers(8, 64), channels=st.sampled_from([1, 3]))

@@ -11,13 +11,14 @@ pytest.importorskip("torch")
 import torch
 
 from denoised.noise import NoiseSpec, keyed_rng
-from training.config import DataConfig, NetworkConfig, OptimiserConfig, RunConfig
-from training.data import Pack, prepare
+from training.config import ConvDaeConfig, DataConfig, OptimiserConfig, RunConfig
+from training.data.pack import Pack
+from training.data.prepare import prepare
 from training.errors import RunError
-from training.evaluate import load_network
+from training.evaluation.measure import load_network
 from training.networks import build_network
-from training.run_dir import RunDir
-from training.train import train
+from training.run.directory import RunDir
+from training.run.loop import train
 
 pytestmark = pytest.mark.training
 
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.training
 def _config(*, middle_blocks: int, width: int = 16, steps: int = 2) -> RunConfig:
     return RunConfig(
         name="tiny",
-        network=NetworkConfig(
+        network=ConvDaeConfig(
             widths=(width, width),
             encoder_blocks=(0,),
             middle_blocks=middle_blocks,

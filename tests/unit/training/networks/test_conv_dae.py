@@ -8,17 +8,17 @@ pytest.importorskip("torch")
 
 import torch
 
-from training.config import LossConfig, NetworkConfig
+from training.config import ConvDaeConfig, LossConfig
 from training.losses import total_loss
 from training.networks import ConvDenoisingAutoencoder, build_network
 from training.networks.conv_dae import macs_per_pixel
 
 pytestmark = pytest.mark.training
 
-TWO_LEVELS = NetworkConfig(
+TWO_LEVELS = ConvDaeConfig(
     widths=(16, 32), encoder_blocks=(1,), middle_blocks=1, decoder_blocks=(1,), estimator_width=16
 )
-FOUR_LEVELS = NetworkConfig(
+FOUR_LEVELS = ConvDaeConfig(
     widths=(16, 16, 16, 16),
     encoder_blocks=(0, 1, 0),
     middle_blocks=0,
@@ -36,7 +36,7 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(thread_count)
 
 
-def awake(config: NetworkConfig, seed: int = 0) -> ConvDenoisingAutoencoder:
+def awake(config: ConvDaeConfig, seed: int = 0) -> ConvDenoisingAutoencoder:
     """A network as after some training: zero-initialised layers carry weights, and it finds noise of some 50 levels."""
     torch.manual_seed(seed)
     network = build_network(config)
@@ -71,13 +71,13 @@ def picture(height_px: int, width_px: int, *, channels: int = 3, count: int = 1)
 @pytest.mark.parametrize(
     ("config", "multiple_px"), [(TWO_LEVELS, 8), (FOUR_LEVELS, 16)], ids=["estimator decides", "levels decide"]
 )
-def test_the_size_multiple_is_the_coarser_of_levels_and_estimator(config: NetworkConfig, multiple_px: int) -> None:
+def test_the_size_multiple_is_the_coarser_of_levels_and_estimator(config: ConvDaeConfig, multiple_px: int) -> None:
     assert build_network(config).size_multiple_px == multiple_px
 
 
 @pytest.mark.parametrize("config", [TWO_LEVELS, FOUR_LEVELS], ids=["two levels", "four levels"])
 @pytest.mark.parametrize(("rows", "columns"), [(1, 1), (1, 5), (7, 1), (3, 4)])
-def test_any_multiple_of_the_stated_size_keeps_its_size(config: NetworkConfig, rows: int, columns: int) -> None:
+def test_any_multiple_of_the_stated_size_keeps_its_size(config: ConvDaeConfig, rows: int, columns: int) -> None:
     network = awake(config)
     height_px, width_px = rows * network.size_multiple_px, columns * network.size_multiple_px
     with torch.no_grad():
@@ -144,7 +144,7 @@ def test_what_each_encoder_sees_reaches_the_decoder_past_the_levels_below(level:
 
 
 @pytest.mark.parametrize("config", [TWO_LEVELS, FOUR_LEVELS], ids=["two levels", "four levels"])
-def test_a_fresh_network_returns_the_image_unchanged(config: NetworkConfig) -> None:
+def test_a_fresh_network_returns_the_image_unchanged(config: ConvDaeConfig) -> None:
     torch.manual_seed(2)
     image = picture(32, 48)
     with torch.no_grad():
@@ -190,7 +190,7 @@ def test_counting_leaves_no_trace_in_the_network() -> None:
 
 
 @pytest.mark.parametrize("config", [TWO_LEVELS, FOUR_LEVELS], ids=["two levels", "four levels"])
-def test_gradients_reach_every_parameter(config: NetworkConfig) -> None:
+def test_gradients_reach_every_parameter(config: ConvDaeConfig) -> None:
     network = awake(config)
     clean = picture(32, 32, count=2)
     noisy = clean + 0.1 * torch.randn(clean.shape, generator=torch.Generator().manual_seed(5))

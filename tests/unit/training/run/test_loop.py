@@ -22,11 +22,12 @@ import denoised
 import training
 from training import train as train_module
 from training.config import OptimiserConfig, RunConfig
-from training.data import Pack, prepare
+from training.data.pack import Pack
+from training.data.prepare import prepare
 from training.errors import TrainingError
 from training.networks import build_network
-from training.run_dir import RunDir
-from training.train import TrainResult, WeightAverage, learning_rate, train
+from training.run.directory import RunDir
+from training.run.loop import TrainResult, WeightAverage, learning_rate, train
 
 pytestmark = pytest.mark.training
 
@@ -224,8 +225,8 @@ from pathlib import Path
 import torch
 from training import train as train_module
 from training.config import RunConfig
-from training.data import Pack
-from training.run_dir import RunDir
+from training.data.pack import Pack
+from training.run.directory import RunDir
 
 torch.set_num_threads(1)
 whole_step, done = train_module._step, 0

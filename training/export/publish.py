@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 
 from denoised.contract import GoldenPair, ModelContract, TilingError
 from denoised.noise import NoiseSpec, keyed_rng
-from training import onnx_file
-from training.card import model_card
-from training.data import Pack
+from training.data.pack import Pack
 from training.errors import ExportError
-from training.evaluate import load_network
+from training.evaluation.measure import load_network
+from training.export import onnx_file
+from training.export.card import model_card
 from training.networks.conv_dae import macs_per_pixel
-from training.run_dir import RunDir
+from training.run.directory import RunDir
 
 LICENSE: Final = "Apache-2.0"
 MODEL_FILE: Final = "model.onnx"

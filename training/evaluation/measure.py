@@ -14,11 +14,11 @@ from torch import nn
 from denoised.noise import benchmark_noisy
 from denoised.quality import METRIC_DEFINITION, psnr_db, ssim
 from training.config import RunConfig
-from training.data import find_images, read_image
+from training.data.files import find_images, read_image
 from training.errors import DataError
+from training.evaluation.scores import Evaluation, ImageScore
 from training.networks import ConvDenoisingAutoencoder, build_network
-from training.run_dir import RunDir
-from training.scores import Evaluation, ImageScore
+from training.run.directory import RunDir
 
 
 def load_network(run_dir: RunDir) -> tuple[RunConfig, ConvDenoisingAutoencoder]:

@@ -16,11 +16,12 @@ from tqdm import tqdm
 from denoised.noise import keyed_rng
 from denoised.quality import psnr_db
 from training.config import OptimiserConfig, RunConfig
-from training.data import CropSampler, Pack
+from training.data.pack import Pack
+from training.data.sampler import CropSampler
 from training.errors import RunError
 from training.losses import total_loss
 from training.networks import build_network
-from training.run_dir import RunDir
+from training.run.directory import RunDir
 
 _HELD_OUT_SIDE_PX = 256
 _HELD_OUT_SIGMA = 25.0

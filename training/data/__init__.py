@@ -1,0 +1,1 @@
+"""Image files to training samples: read, audited, packed, drawn."""

@@ -1,0 +1,1 @@
+"""One training run: its directory, its steps, its checkpoints."""
