@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
+from types import UnionType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 D = TypeVar("D")
@@ -11,7 +12,8 @@ def read_dataclass(kind: type[D], tree: object, *, where: str, prefix: str = "")
     """An instance of ``kind`` from a JSON object.
 
     Args:
-        kind: a dataclass of str, int, float, bool, Literal, tuple[X, ...], Mapping[str, X] and dataclasses.
+        kind: a dataclass of str, int, float, bool, Literal of str, tuple[X, ...], Mapping[str, X], dataclasses, and
+            unions of dataclasses that tell each other apart by the one value that each allows in its field ``kind``.
         tree: what ``json.loads`` gave.
         where: what to call the object in an error.
         prefix: what to put before the names of its keys there.
@@ -25,7 +27,8 @@ def read_dataclass(kind: type[D], tree: object, *, where: str, prefix: str = "")
     hints = get_type_hints(kind)
     own = {field.name: field for field in fields(kind)}
     unknown = sorted(set(tree) - set(own))
-    missing = sorted(name for name, f in own.items() if name not in tree and f.default is MISSING)
+    required = {name for name, f in own.items() if f.default is MISSING and f.default_factory is MISSING}
+    missing = sorted(required - set(tree))
     problems = []
     if unknown:
         problems.append(f"{where} has unknown keys: {', '.join(unknown)}")
@@ -56,14 +59,28 @@ def _read(value: object, hint: Any, where: str) -> Any:
     if is_dataclass(hint):
         assert isinstance(hint, type)
         return read_dataclass(hint, value, where=where, prefix=f"{where}.")
+    if origin is UnionType:
+        return _read_variant(arguments, value, where)
     if origin is tuple and isinstance(value, list):
-        return tuple(_read(item, arguments[0], where) for item in value)
+        return tuple(_read(item, arguments[0], f"{where}[{index}]") for index, item in enumerate(value))
     if origin is Mapping and isinstance(value, dict):
         return {key: _read(item, arguments[1], f"{where}.{key}") for key, item in value.items()}
     if hint is float and type(value) in (int, float):
         return float(value)  # type: ignore[arg-type]  # just checked
-    plain = str if origin is Literal else hint
-    if type(value) is plain:
-        return value
-    wanted = getattr(origin or hint, "__name__", str(hint))
-    raise ValueError(f"{where} is {value!r}; it must be of type {'str' if origin is Literal else wanted}")
+    if origin is Literal:
+        is_right, wanted = isinstance(value, str) and value in arguments, f"one of: {', '.join(arguments)}"
+    else:
+        is_right, wanted = type(value) is hint, f"it must be of type {getattr(origin or hint, '__name__', hint)}"
+    if not is_right:
+        raise ValueError(f"{where} is {value!r}; {wanted}")
+    return value
+
+
+def _read_variant(variants: tuple[Any, ...], value: object, where: str) -> Any:
+    by_kind = {get_args(get_type_hints(variant)["kind"])[0]: variant for variant in variants}
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{where} is {value!r}; it must be an object")  # noqa: TRY004 -- one type of error for bad text
+    kind = value.get("kind")
+    if not isinstance(kind, str) or kind not in by_kind:
+        raise ValueError(f"{where}.kind is {kind!r}; one of: {', '.join(sorted(by_kind))}")
+    return read_dataclass(by_kind[kind], value, where=where, prefix=f"{where}.")

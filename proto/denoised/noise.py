@@ -1,29 +1,66 @@
 """What noise is: a serialisable NoiseSpec and the keyed random draws that realise it.
 
-The same object is used by training, evaluation, calibration and the model file, so that none of them
-can disagree about clipping or rounding. Pure NumPy; it knows nothing about networks or files.
+The same object is used by training, evaluation, calibration and the model file, so that none of them can disagree
+about what was done to a picture, about clipping or about rounding. It knows nothing about networks or datasets; the
+single stages are in :mod:`denoised._noise_sources` and :mod:`denoised._noise_effects`.
 
-Noise levels (``sigma``) are standard deviations in 8-bit levels, 0..255, as published tables quote them;
-images are float32 in 0..1.
+Noise levels (``sigma``) are standard deviations in 8-bit levels, 0..255, as published tables quote them; images and
+sigma maps are float32 in 0..1.
 """
 
 import hashlib
 import json
+import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from denoised._noise_effects import Demosaic, Jpeg, Resize
+from denoised._noise_sources import Gaussian, PoissonGaussian
+from denoised._noise_stage import LEVELS_8BIT, LUMA, Image, Noise, local_mean
 from denoised._strict import read_dataclass
 
-Image = NDArray[np.float32]
+__all__ = [
+    "LEVELS_8BIT",
+    "LUMA",
+    "Demosaic",
+    "Gaussian",
+    "Image",
+    "Jpeg",
+    "NoiseSpec",
+    "Noisy",
+    "PoissonGaussian",
+    "Resize",
+    "Stage",
+    "benchmark_noisy",
+    "keyed_rng",
+]
 
-LEVELS_8BIT: Final = 255.0
+Stage = Gaussian | PoissonGaussian | Resize | Demosaic | Jpeg
+Quantise = Literal["none", "u8", "u16"]
 
-_KINDS: Final = ("gaussian",)
+_SOURCES: Final = (Gaussian, PoissonGaussian)
 _QUANTISE: Final = ("none", "u8", "u16")
 _QUANTISE_STEPS: Final = {"u8": 255.0, "u16": 65535.0}
+_SHARES: Final = ("shuffle_share", "grey_share", "clean_share")
+
+
+class Noisy(NamedTuple):
+    """A picture with noise.
+
+    Attributes:
+        image: (H, W, C) float32; in 0..1 when the spec clips.
+        sigma_map: (H, W) float32, the noise's local standard deviation in 0..1 units over all channels, before
+            clipping and rounding.
+        clean: (H, W, C) float32, what a network should make of it: the picture that was given, or its grey form.
+    """
+
+    image: Image
+    sigma_map: Image
+    clean: Image
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,85 +68,158 @@ class NoiseSpec:
     """A family of noise, and what is done to the noisy values afterwards.
 
     Attributes:
-        kind: ``gaussian``: white, additive, independent of the signal.
-        sigma_min, sigma_max: range of the standard deviation in 8-bit levels; one value is drawn per
-            image, uniformly. Equal values mean a fixed level.
+        stages: what happens to a picture, in this order; each with its own probability. None at all means that
+            pictures are taken as they are: nothing is added, clipped or rounded.
+        shuffle_share: share of the images whose stages come in random order.
         clip: whether noisy values are clipped to 0..1. A network trained on clipped noise fails on
             unclipped input (and the reverse), so this is part of the model's contract.
         quantise: the grid that noisy values are rounded to: ``none``, ``u8`` or ``u16``.
         grey_share: share of the images that are made grey, with the same noise in all channels.
-        clean_share: share of the images that get no noise at all, whatever the range.
+        clean_share: share of the images that get no noise at all, whatever the stages.
     """
 
-    kind: Literal["gaussian"]
-    sigma_min: float
-    sigma_max: float
+    stages: tuple[Stage, ...] = ()
+    shuffle_share: float = 0.0
     clip: bool = True
-    quantise: Literal["none", "u8", "u16"] = "u8"
+    quantise: Quantise = "u8"
     grey_share: float = 0.0
     clean_share: float = 0.0
 
     def __post_init__(self) -> None:
-        checks = (
-            (self.kind in _KINDS, f"noise kind is {self.kind!r}; known kinds: {', '.join(_KINDS)}"),
-            (
-                0.0 <= self.sigma_min <= self.sigma_max <= LEVELS_8BIT,
-                f"sigma range is {self.sigma_min}..{self.sigma_max}; it must be ordered and lie in 0..255",
-            ),
-            (self.quantise in _QUANTISE, f"quantise is {self.quantise!r}; one of: {', '.join(_QUANTISE)}"),
-            (
-                self.clip or self.quantise == "none",
-                "values can only be rounded to an integer grid when they are clipped: set clip",
-            ),
-            (0.0 <= self.grey_share <= 1.0, f"grey_share is {self.grey_share}; it must lie in 0..1"),
-            (0.0 <= self.clean_share <= 1.0, f"clean_share is {self.clean_share}; it must lie in 0..1"),
-        )
-        problems = [message for is_right, message in checks if not is_right]
+        for name in _SHARES:
+            # 1 and 1.0 are equal, and so are 0.0 and -0.0: equal specs have one text.
+            object.__setattr__(self, name, float(getattr(self, name)) + 0.0)
+        problems = list(self._problems())
         if problems:
             raise ValueError("; ".join(problems))
 
-    def at(self, sigma: float) -> "NoiseSpec":
-        """The same noise at one fixed level."""
-        return replace(self, sigma_min=sigma, sigma_max=sigma, clean_share=0.0)
+    def _problems(self) -> Iterator[str]:
+        if self.quantise not in _QUANTISE:
+            yield f"quantise is {self.quantise!r}; one of: {', '.join(_QUANTISE)}"
+        elif self.quantise != "none" and not self.clip:
+            yield "values can only be rounded to an integer grid when they are clipped: set clip"
+        for name in _SHARES:
+            share = getattr(self, name)
+            if not 0.0 <= share <= 1.0:
+                yield f"{name} is {share}; it must lie in 0..1"
 
-    def draw_sigma(self, rng: np.random.Generator) -> float:
-        """One noise level in 8-bit levels, uniform in the range, or 0 for the clean share."""
-        sigma = float(rng.uniform(self.sigma_min, self.sigma_max))
-        return 0.0 if rng.random() < self.clean_share else sigma
+    @classmethod
+    def gaussian(
+        cls,
+        sigma_min: float,
+        sigma_max: float,
+        *,
+        clip: bool = True,
+        quantise: Quantise = "u8",
+        grey_share: float = 0.0,
+        clean_share: float = 0.0,
+    ) -> "NoiseSpec":
+        """White Gaussian noise and nothing else; equal sigmas mean a fixed level."""
+        return cls(
+            stages=(Gaussian(sigma_min, sigma_max),),
+            clip=clip,
+            quantise=quantise,
+            grey_share=grey_share,
+            clean_share=clean_share,
+        )
 
-    def apply(
-        self, clean: Image, *, sigma: float, rng: np.random.Generator, same_in_all_channels: bool = False
-    ) -> Image:
-        """A noisy copy of ``clean``.
+    @property
+    def sigma_min(self) -> float:
+        """The least noise on mid grey, in 8-bit levels, that an image gets; the clean share does not count."""
+        return self._sigma_bound(0)
+
+    @property
+    def sigma_max(self) -> float:
+        """The most noise on mid grey, in 8-bit levels: that of all noise stages together."""
+        return self._sigma_bound(1)
+
+    def _sigma_bound(self, end: Literal[0, 1]) -> float:
+        return math.hypot(
+            *(
+                stage.sigma_bounds()[end]
+                for stage in self.stages
+                if isinstance(stage, _SOURCES) and (stage.share > 0.0 if end else stage.share >= 1.0)
+            )
+        )
+
+    def at(self, severity: float) -> "NoiseSpec":
+        """One fixed kind of noise out of the family, from the mildest at 0 to the most severe at 1.
+
+        Every range shrinks to one value, every share to 0 or 1; a stage that happens to a share of the images happens
+        from severity 1 - share. No image is left clean, and none made grey unless all are.
+        """
+        if not 0.0 <= severity <= 1.0:
+            raise ValueError(f"severity is {severity}; it must lie in 0..1")
+        return replace(
+            self,
+            stages=tuple(stage.at(severity) for stage in self.stages),
+            shuffle_share=float(self.shuffle_share >= 1.0),
+            grey_share=float(self.grey_share >= 1.0),
+            clean_share=0.0,
+        )
+
+    def apply(self, clean: Image, rng: np.random.Generator) -> Noisy:
+        """A noisy copy of a clean picture; everything random is drawn here.
 
         Args:
-            clean: (H, W, C) float32 in 0..1.
-            sigma: standard deviation in 8-bit levels.
+            clean: (H, W, C) float32 in 0..1, of one channel or three.
             rng: where the noise comes from; see :func:`keyed_rng`.
-            same_in_all_channels: one noise field for all channels, as in a grey photograph stored as colour.
-
-        Returns:
-            (H, W, C) float32; in 0..1 when the spec clips.
         """
-        height_px, width_px, channel_count = clean.shape
-        shape = (height_px, width_px, 1 if same_in_all_channels else channel_count)
-        noisy = rng.standard_normal(shape, dtype=np.float32)
-        noisy = noisy * np.float32(sigma / LEVELS_8BIT) + clean
-        if self.clip:
-            np.clip(noisy, 0.0, 1.0, out=noisy)
-        if self.quantise != "none":
-            steps = np.float32(_QUANTISE_STEPS[self.quantise])
-            noisy = np.rint(noisy * steps) / steps
-        return noisy
+        grey, untouched, shuffled = (
+            rng.random() < share for share in (self.grey_share, self.clean_share, self.shuffle_share)
+        )
+        channel_count = clean.shape[2]
+        # All channels of a grey picture are one: it gets its noise as such.
+        is_merged = grey and channel_count == 3
+        if is_merged:
+            clean = self._rounded((clean @ LUMA)[:, :, None])
+        noise = Noise.none(clean)
+        if not untouched:
+            for stage in self._in_order(rng, shuffled=shuffled):
+                if rng.random() < stage.share:
+                    noise = stage.apply(noise, rng)
+        image = clean + noise.values
+        if self.stages:
+            if self.clip:
+                np.clip(image, 0.0, 1.0, out=image)
+            image = self._rounded(image)
+        sigma_map = np.empty(clean.shape[:2], np.float32)
+        sigma_map[...] = np.sqrt(noise.variance.mean(axis=2))
+        if is_merged:
+            clean, image = (np.repeat(each, channel_count, axis=2) for each in (clean, image))
+        return Noisy(image, sigma_map, clean)
+
+    def sigma_map_of(self, noisy: Image) -> Image:
+        """(H, W) float32: the noise that a picture without clean truth has according to this spec.
+
+        From the middle of the noise stages' ranges and the picture's own local mean, where the variance depends on
+        the signal. Stages that happen to a share of the images count by it.
+        """
+        variance = np.zeros(noisy.shape, np.float32)
+        mean = local_mean(noisy)
+        for stage in self.stages:
+            if isinstance(stage, _SOURCES):
+                variance += np.float32(stage.share) * stage.variance_on(mean)
+        sigma: Image = np.sqrt(variance.mean(axis=2))
+        return sigma
+
+    def _in_order(self, rng: np.random.Generator, *, shuffled: bool) -> tuple[Stage, ...]:
+        if not shuffled:
+            return self.stages
+        return tuple(self.stages[index] for index in rng.permutation(len(self.stages)))
+
+    def _rounded(self, image: Image) -> Image:
+        if self.quantise == "none":
+            return image
+        steps = np.float32(_QUANTISE_STEPS[self.quantise])
+        image = image * steps
+        np.rint(image, out=image)
+        image /= steps
+        return image
 
     def to_json(self) -> str:
         """A canonical text form: the same spec always gives the same characters."""
-        values = {
-            # 5 and 5.0 are equal, and so are 0.0 and -0.0: equal specs have one text.
-            name: float(value) + 0.0 if isinstance(value, (int, float)) and not isinstance(value, bool) else value
-            for name, value in asdict(self).items()
-        }
-        return json.dumps(values, sort_keys=True, separators=(",", ":"))
+        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> "NoiseSpec":
