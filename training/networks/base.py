@@ -1,7 +1,12 @@
-"""What every trainable network looks like from outside."""
+"""What every trainable network looks like from outside.
+
+Images are in 0..1 units at every border. A network that ends in a sigmoid hands out its argument too, because
+cross-entropy of a rounded 0 or 1 is infinite and of its logit is not.
+"""
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 
@@ -16,6 +21,12 @@ class Code(NamedTuple):
     mean: Tensor
     log_variance: Tensor | None
 
+    def sample(self, epsilon: Tensor | None) -> Tensor:
+        """(N, d): mean plus epsilon standard deviations; the mean itself where either is missing."""
+        if epsilon is None or self.log_variance is None:
+            return self.mean
+        return self.mean + torch.exp(0.5 * self.log_variance) * epsilon
+
 
 class Answer(NamedTuple):
     """What a network makes of a batch.
@@ -25,11 +36,13 @@ class Answer(NamedTuple):
         sigma_map: (N, 1, H/s, W/s) estimated noise level in the image's own units (0..1), s = sigma_map_scale_px;
             None where the network estimates none.
         code: None where the network has none.
+        logits: what ``image`` is the sigmoid of; None where the network is linear at its end.
     """
 
     image: Tensor
     sigma_map: Tensor | None = None
     code: Code | None = None
+    logits: Tensor | None = None
 
 
 class Network(nn.Module):
@@ -55,7 +68,7 @@ class Network(nn.Module):
         Args:
             noisy: the input.
             epsilon: (N, code_length) standard normal draws, for networks whose code is a distribution; without
-                them the code is its mean.
+                them the code is its mean. Other networks ignore them.
         """
         raise NotImplementedError
 
@@ -64,6 +77,7 @@ class LatentNetwork(Network):
     """A network that goes through a code: ``forward`` is ``decode`` of (a sample of) ``encode``."""
 
     code_length: int
+    fixed_side_px: int
 
     def encode(self, noisy: Tensor) -> Code:
         """(N, C, side, side) to its code."""
@@ -72,3 +86,27 @@ class LatentNetwork(Network):
     def decode(self, code: Tensor) -> Tensor:
         """(N, d) to images (N, C, side, side), not clipped."""
         raise NotImplementedError
+
+
+class LayeredNetwork(LatentNetwork):
+    """A latent network of two stacks of layers, whose last values are the image or its logits."""
+
+    def __init__(self, encoder: nn.Module, decoder: nn.Module, *, ends_in_sigmoid: bool) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.decoder = decoder
+        self._ends_in_sigmoid = ends_in_sigmoid
+
+    def encode(self, noisy: Tensor) -> Code:
+        return Code(self.encoder(noisy), None)
+
+    def decode(self, code: Tensor) -> Tensor:
+        values: Tensor = self.decoder(code)
+        return torch.sigmoid(values) if self._ends_in_sigmoid else values
+
+    def forward(self, noisy: Tensor, epsilon: Tensor | None = None) -> Answer:
+        code = self.encode(noisy)
+        values: Tensor = self.decoder(code.sample(epsilon))
+        if self._ends_in_sigmoid:
+            return Answer(torch.sigmoid(values), code=code, logits=values)
+        return Answer(values, code=code)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from denoised.noise import NoiseSpec
-from training.config import RunConfig, load_config
+from training.config import ConvDaeConfig, RunConfig, load_config
 from training.errors import ConfigError
 
 pytestmark = pytest.mark.training
@@ -27,16 +27,19 @@ name = "tiny-blind"
 summary = "smallest network that still denoises"
 
 [network]
+kind = "conv_dae"
 widths = [16, 32]
 encoder_blocks = [1]
 middle_blocks = 2
 decoder_blocks = [0]
 
 [noise]
+grey_share = 0.1
+
+[[noise.stages]]
 kind = "gaussian"
 sigma_min = 0
 sigma_max = 50
-grey_share = 0.1
 
 [data]
 crop_px = 96
@@ -81,12 +84,11 @@ def explanation(text: str) -> str:
 def test_a_file_becomes_a_typed_config(toml: Path) -> None:
     config = load_config(toml)
     assert config.name == "tiny-blind"
-    assert config.network.widths == (16, 32)
-    assert config.network.decoder_blocks == (0,)
-    assert config.noise == NoiseSpec(kind="gaussian", sigma_min=0.0, sigma_max=50.0, grey_share=0.1)
+    assert config.network == ConvDaeConfig(widths=(16, 32), encoder_blocks=(1,), middle_blocks=2, decoder_blocks=(0,))
+    assert config.noise == NoiseSpec.gaussian(0.0, 50.0, grey_share=0.1)
     assert config.data.crop_px == 96
     assert config.optimiser.learning_rate == 1.5e-3
-    assert config.loss.image == "charbonnier"
+    assert config.loss.image == {"charbonnier": 1.0}
 
 
 def test_a_config_can_not_be_changed_afterwards(toml: Path) -> None:
@@ -107,7 +109,7 @@ def test_a_config_can_not_be_changed_afterwards(toml: Path) -> None:
         ("optimiser.precision", "fp32", "fp32"),
         ("optimiser.precision", '"fp32"', "fp32"),
         ("network.widths", "[32, 48]", (32, 48)),
-        ("loss.image", "log_mse", "log_mse"),
+        ("loss.image", "{ log_mse = 1.0 }", {"log_mse": 1.0}),
         ("summary", "two words, a comma", "two words, a comma"),
         ("seed", "7", 7),
     ],
@@ -123,7 +125,7 @@ def test_an_override_is_typed_as_toml_or_else_taken_as_text(
 
 
 def test_overrides_of_noise_reach_the_spec(toml: Path) -> None:
-    noise = load_config(toml, {"noise.clip": "false", "noise.quantise": "none", "noise.sigma_max": "25"}).noise
+    noise = load_config(toml, {"noise.clip": "false", "noise.quantise": "none", "noise.stages.0.sigma_max": "25"}).noise
     assert (noise.clip, noise.quantise, noise.sigma_max) == (False, "none", 25.0)
 
 
@@ -156,14 +158,14 @@ def test_every_wrong_key_is_named_at_once_with_its_value(toml: Path) -> None:
         sead="4",
         network__middle_blocks="-2",
         network__colour="5",
-        data__crop_px="17",
+        data__crop_px="3",
         data__batch_size="0",
         data__synthetic_share="1.5",
         optimiser__learning_rate="0",
         optimiser__ema_decay="1",
         optimiser__precision="fp8",
-        loss__image="huber",
-        noise__sigma_max="300",
+        loss__image="{ huber = 1.0 }",
+        noise__stages__0__sigma_max="300",
     )
     wrong = {
         "name": "'Upper'",
@@ -171,13 +173,13 @@ def test_every_wrong_key_is_named_at_once_with_its_value(toml: Path) -> None:
         "sead": "4",
         "network.middle_blocks": "-2",
         "network.colour": "5",
-        "data.crop_px": "17",
+        "data.crop_px": "3",
         "data.batch_size": "0",
         "data.synthetic_share": "1.5",
         "optimiser.learning_rate": "0",
         "optimiser.ema_decay": "1",
         "optimiser.precision": "'fp8'",
-        "loss.image": "'huber'",
+        "loss.image.huber": "'huber'",
         "noise": "300",
     }
     lines = dict(line.strip().split(": ", 1) for line in text.splitlines()[1:])
@@ -202,7 +204,7 @@ def test_several_mistakes_within_the_network_are_all_named(toml: Path) -> None:
 
 
 def test_several_mistakes_within_the_noise_are_all_named(toml: Path) -> None:
-    text = refusal(toml, noise__sigma_max="300", noise__gain="1", noise__quantise="u9")
+    text = refusal(toml, noise__stages__0__sigma_max="300", noise__stages__0__gain="1", noise__quantise="u9")
     assert [word for word in ("300", "gain", "u9") if word in explanation(text)] == ["300", "gain", "u9"]
 
 
@@ -218,7 +220,7 @@ def test_several_mistakes_within_the_noise_are_all_named(toml: Path) -> None:
         ({"network__widths": "[0, 16]"}, "widths"),
         ({"network__channels": "2"}, "network.channels"),
         ({"network__estimator_width": "24"}, "network.estimator_width"),
-        ({"noise__kind": "poisson"}, "poisson"),
+        ({"noise__stages__0__kind": "poisson"}, "poisson"),
         ({"noise__clip": "false"}, "clip"),
         ({"optimiser__learning_rate": "nan"}, "optimiser.learning_rate"),
         ({"name": "with space"}, "name"),
@@ -246,7 +248,7 @@ def test_a_file_that_is_no_utf8_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_toml_date_within_the_noise_is_refused(toml: Path) -> None:
-    assert "noise" in refusal(toml, noise__sigma_min="2020-01-01")
+    assert "noise" in refusal(toml, noise__stages__0__sigma_min="2020-01-01")
 
 
 def test_an_infinite_number_is_refused_because_json_can_not_keep_it(toml: Path) -> None:
@@ -289,12 +291,13 @@ def test_a_config_survives_json(
             "summary": summary,
             "seed": seed,
             "network": {
+                "kind": "conv_dae",
                 "widths": [16] * (len(blocks) + 1),
                 "encoder_blocks": blocks,
                 "middle_blocks": 1,
                 "decoder_blocks": blocks[::-1],
             },
-            "noise": {"kind": "gaussian", "sigma_min": sigmas[0], "sigma_max": sigmas[1]},
+            "noise": {"stages": [{"kind": "gaussian", "sigma_min": sigmas[0], "sigma_max": sigmas[1]}]},
             "data": {"crop_px": 64, "batch_size": 4},
             "optimiser": {"steps": 10, "learning_rate": learning_rate},
         }
@@ -309,7 +312,8 @@ def test_the_saved_text_spells_out_the_defaults(toml: Path) -> None:
     saved = json.loads(load_config(toml).to_json())
     assert saved["noise"]["quantise"] == "u8"
     assert saved["optimiser"]["precision"] == "bf16"
-    assert saved["loss"] == {"image": "charbonnier", "sigma_weight": 0.3}
+    assert saved["loss"]["image"] == {"charbonnier": 1.0}
+    assert saved["loss"]["kl_cycles"] == 4
 
 
 def test_saved_text_with_a_wrong_value_is_refused(toml: Path) -> None:
@@ -317,3 +321,88 @@ def test_saved_text_with_a_wrong_value_is_refused(toml: Path) -> None:
     tree["optimiser"]["steps"] = 0
     with pytest.raises(ValueError, match=r"optimiser\.steps"):
         RunConfig.from_json(json.dumps(tree))
+
+
+# Networks and losses that belong together
+
+CODE = {"network": '{ kind = "conv_ae", side_px = 32, code_length = 8, widths = [16, 32] }', "data__crop_px": "32"}
+VAE = {**CODE, "network__kind": "vae", "loss__objective": "energy", "loss__image": "{ mse = 1.0 }"}
+PCA = {"network": '{ kind = "pca", side_px = 32, code_length = 8 }', "data__crop_px": "32"}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "named"),
+    [
+        ({"loss__objective": "energy", "loss__image": "{ mse = 1.0 }"}, "the skips go round it"),
+        ({**VAE, "loss__objective": "loss"}, "minimises its energy"),
+        ({**VAE, "loss__code_penalty": "0.1"}, "loss.kl_weight"),
+        ({**VAE, "loss__image": "{ mae = 1.0 }"}, "nothing else has nats"),
+        ({**VAE, "loss__image": "{ mse = 0.5 }"}, "nothing else has nats"),
+        ({**CODE, "loss__code_penalty": "0.1"}, "part of the energy"),
+        ({**CODE, "loss__image": "{ bce = 1.0 }"}, "network.output = 'sigmoid'"),
+        ({**CODE, "network__output": "sigmoid"}, "add bce"),
+        ({"loss__image": "{ bce = 1.0 }"}, "choose another term"),
+        ({**PCA, "loss__image": "{ bce = 1.0 }"}, "choose another term"),
+        ({"loss__image": "{ ms_ssim = 1.0 }"}, "at least 176"),
+        ({**CODE, "loss__image": "{ ssim = 1.0 }", "network__side_px": "8", "data__crop_px": "8"}, "at least 11"),
+        ({**VAE, "loss__kl_schedule": "linear"}, "at least 1 step"),
+        ({**VAE, "loss__kl_warmup_steps": "10"}, "constant takes 0"),
+        ({"loss__image": "{}"}, "loss.image"),
+        ({"loss__image": "{ mse = 0.0 }"}, "loss.image.mse"),
+        ({**CODE, "network__code_length": "1024"}, "1024 values"),
+        ({**CODE, "network__side_px": "30"}, "multiple of 4"),
+        ({**CODE, "network__widths": "[16, 0]"}, "at least 1 channel"),
+        ({**CODE, "data__crop_px": "64"}, "takes 32 alone"),
+        ({**PCA, "network__channels": "3", "network__side_px": "64", "data__crop_px": "64"}, "up to 4096"),
+        ({**PCA, "network__kind": "fc_ae", "network__hidden": "[0]"}, "at least 1 unit"),
+        ({**CODE, "data__supervision": "noisy"}, "half the size"),
+        ({"data__supervision": "noisy", "loss__image": "{ charbonnier = 1.0 }"}, "squares errors"),
+        ({"data__supervision": "noisy", "loss__image": "{ mse = 0.5 }"}, "squares errors"),
+    ],
+)
+def test_what_does_not_go_together_is_refused_with_the_remedy(
+    toml: Path, overrides: dict[str, str], named: str
+) -> None:
+    assert named in explanation(refusal(toml, **overrides))
+
+
+@pytest.mark.parametrize("loss", [{}, {"loss.sigma_weight": "0.5"}, {"loss.image": "{ mse = 1.0 }"}])
+def test_learning_from_noisy_images_alone_squares_errors_and_the_config_says_so(
+    toml: Path, loss: dict[str, str]
+) -> None:
+    config = load_config(toml, {"data.supervision": "noisy", **loss})
+    assert config.loss.image == {"mse": 1.0}
+    assert RunConfig.from_json(config.to_json()) == config
+
+
+def test_the_image_term_is_the_likelihood_of_the_energy(toml: Path) -> None:
+    overrides = {key.replace("__", "."): text for key, text in VAE.items()}
+    assert load_config(toml, overrides).loss.likelihood == "gaussian"
+    overrides |= {"loss.image": "{ bce = 1.0 }", "network.output": "sigmoid"}
+    assert load_config(toml, overrides).loss.likelihood == "bernoulli"
+
+
+@pytest.mark.parametrize(
+    "path",
+    sorted((Path(__file__).parents[3] / "training" / "configs").glob("*.toml")),
+    ids=lambda path: path.stem,
+)
+def test_every_config_of_the_repository_is_one(path: Path) -> None:
+    config = load_config(path)
+    assert config.name == path.stem or config.name == path.stem.removesuffix("-start")
+
+
+@pytest.mark.parametrize("name", ["digits-conv-ae", "digits-fc-ae", "digits-dae", "digits-vae", "digits-pca"])
+def test_the_configs_for_digits_take_those_of_8_pixels_too(name: str) -> None:
+    path = Path(__file__).parents[3] / "training" / "configs" / f"{name}.toml"
+    small = {"network.side_px": "8", "data.crop_px": "8", "network.code_length": "8"}
+    network = load_config(path, small).network
+    assert (network.fixed_side_px, network.code_length) == (8, 8)
+
+
+def test_the_panel_of_the_code_plane_is_three_settings_of_one_config() -> None:
+    path = Path(__file__).parents[3] / "training" / "configs" / "digits-vae-2d.toml"
+    reconstruction = {"loss.kl_weight": "0", "loss.kl_schedule": "constant", "loss.kl_warmup_steps": "0"}
+    assert load_config(path, reconstruction).loss.kl_weight == 0
+    assert load_config(path, {"loss.reconstruction_weight": "0"}).loss.reconstruction_weight == 0
+    assert load_config(path).network.code_length == 2

@@ -11,7 +11,6 @@ import torch
 from training.config import ConvDaeConfig, LossConfig
 from training.losses import total_loss
 from training.networks import ConvDenoisingAutoencoder, build_network
-from training.networks.conv_dae import macs_per_pixel
 
 pytestmark = pytest.mark.training
 
@@ -39,7 +38,7 @@ def _one_thread() -> Iterator[None]:
 def awake(config: ConvDaeConfig, seed: int = 0) -> ConvDenoisingAutoencoder:
     """A network as after some training: zero-initialised layers carry weights, and it finds noise of some 50 levels."""
     torch.manual_seed(seed)
-    network = build_network(config)
+    network = ConvDenoisingAutoencoder(config)
     with torch.no_grad():
         for parameter in network.parameters():
             if not parameter.any():
@@ -65,6 +64,11 @@ def picture(height_px: int, width_px: int, *, channels: int = 3, count: int = 1)
     return torch.rand(count, channels, height_px, width_px, generator=torch.Generator().manual_seed(1))
 
 
+def loss_of(network: ConvDenoisingAutoencoder, noisy: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
+    sigma_map = torch.full_like(clean[:, :1], 0.1)
+    return total_loss(network, noisy, clean, sigma_map, step=0, config=LossConfig()).total
+
+
 # Sizes
 
 
@@ -83,6 +87,7 @@ def test_any_multiple_of_the_stated_size_keeps_its_size(config: ConvDaeConfig, r
     with torch.no_grad():
         denoised = network(picture(height_px, width_px, count=2))
     assert denoised.image.shape == (2, 3, height_px, width_px)
+    assert (denoised.code, denoised.logits) == (None, None)
     assert denoised.sigma_map.shape == (2, 1, height_px // 8, width_px // 8)
     assert network.sigma_map_scale_px == 8
 
@@ -161,31 +166,6 @@ def test_the_seed_alone_decides_the_initial_weights() -> None:
     assert any(not torch.equal(once[name], other[name]) for name in once)
 
 
-# Cost
-
-
-def test_macs_per_pixel_is_the_count_by_hand() -> None:
-    estimator = 16 * 3 * 4 * 4 / 4 + 16 * 16 * 9 / 16 + (3 * 16 * 16 * 9 + 16) / 64
-    condition = 16 / 64
-    head = 16 * 3 * 36 / 4
-    top_blocks = 2 * (2 * 16 * 16 * 9) / 4  # one block in the encoder, one in the decoder
-    down = 32 * 16 * 4 / 16
-    middle = 2 * 32 * 32 * 9 / 16
-    up = 16 * 32 / 16  # 1x1, before the enlargement
-    tail = 12 * 16 * 9 / 4
-    expected = estimator + condition + head + top_blocks + down + middle + up + tail
-    network = build_network(TWO_LEVELS)
-    assert macs_per_pixel(network, channels=3, side_px=64) == expected
-    assert macs_per_pixel(network, channels=3, side_px=32) == expected
-
-
-def test_counting_leaves_no_trace_in_the_network() -> None:
-    network = build_network(TWO_LEVELS)
-    macs_per_pixel(network, channels=3, side_px=16)
-    assert not any(module._forward_hooks for module in network.modules())
-    assert all(parameter.grad is None for parameter in network.parameters())
-
-
 # Learning
 
 
@@ -194,8 +174,7 @@ def test_gradients_reach_every_parameter(config: ConvDaeConfig) -> None:
     network = awake(config)
     clean = picture(32, 32, count=2)
     noisy = clean + 0.1 * torch.randn(clean.shape, generator=torch.Generator().manual_seed(5))
-    total, _ = total_loss(network(noisy), clean, torch.tensor([0.1, 0.1]), LossConfig())
-    torch.autograd.backward(total)
+    torch.autograd.backward(loss_of(network, noisy, clean))
     unreached = [n for n, p in network.named_parameters() if p.grad is None or not p.grad.any()]
     assert unreached == []
 
@@ -232,9 +211,9 @@ def test_the_correction_fades_out_below_three_levels_of_noise(sigma_levels: floa
 def test_a_fresh_network_learns_from_its_first_step_whatever_the_seed(seed: int) -> None:
     # Where the estimator's first guess is "no noise", a correction that fades out would never get a gradient.
     torch.manual_seed(seed)
-    network = build_network(TWO_LEVELS)
+    network = ConvDenoisingAutoencoder(TWO_LEVELS)
     clean = picture(32, 32, count=2)
     noisy = clean + 0.1 * torch.randn(clean.shape, generator=torch.Generator().manual_seed(7))
-    torch.autograd.backward(total_loss(network(noisy), clean, torch.tensor([0.1, 0.1]), LossConfig())[0])
+    torch.autograd.backward(loss_of(network, noisy, clean))
     assert network.tail.weight.grad is not None
     assert network.tail.weight.grad.any()
