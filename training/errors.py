@@ -17,5 +17,17 @@ class RunError(TrainingError):
     """A run directory is missing, damaged, or does not fit what is asked of it."""
 
 
+class CheckpointError(RunError):
+    """A checkpoint cannot be written or read, or belongs to another network."""
+
+
+class DivergedError(RunError):
+    """The loss or a gradient is no finite number any more; the last good checkpoint is kept."""
+
+
 class ExportError(TrainingError):
     """The exported file failed one of its checks; nothing was published."""
+
+
+class WorseThanBefore(TrainingError):
+    """An evaluation lies further below an earlier one than the tolerance allows."""

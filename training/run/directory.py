@@ -1,20 +1,20 @@
-"""Every path of a run directory in one place, and checkpoints that survive a kill at any moment."""
+"""Every path of a run directory in one place, its config, and its evaluations.
 
-import json
-import os
-import zipfile
+What is in a checkpoint is not decided here, nor what an evaluation measures.
+"""
+
 from pathlib import Path
-from typing import Any
 
-import torch
-
+from denoised._files import write_whole
 from training.config import RunConfig
 from training.errors import RunError
-from training.evaluation.scores import Evaluation
+from training.evaluation.estimates import NoReference, load_no_reference
+from training.evaluation.scores import Evaluation, load_evaluation
+from training.run.checkpoint import Checkpoints
 
 
 class RunDir:
-    """``config.json``, ``log.jsonl``, ``checkpoint.pt`` (and the one before), ``evaluations/<set>.json``.
+    """``config.json``, ``log.jsonl``, the checkpoints, ``tensorboard/``, ``samples/``, ``evaluations/<set>.json``.
 
     A run that started from another's weights keeps that run's config as ``parent-config.json``.
     """
@@ -24,98 +24,74 @@ class RunDir:
         self.config_path = path / "config.json"
         self.parent_config_path = path / "parent-config.json"
         self.log_path = path / "log.jsonl"
-        self.checkpoint_path = path / "checkpoint.pt"
-        self.previous_checkpoint_path = path / "checkpoint.previous.pt"
+        self.tensorboard_path = path / "tensorboard"
+        self.samples_path = path / "samples"
         self.evaluations_path = path / "evaluations"
+        self.estimates_path = path / "estimates"
+        self.report_path = path / "report.html"
+        self.checkpoints = Checkpoints(path)
 
     def create(self, config: RunConfig) -> None:
         """Makes the directory and saves the config.
 
         Raises:
-            RunError: it already holds a run.
+            RunError: it already holds a run, or cannot be written.
         """
         if self.config_path.exists():
-            raise RunError(f"{self.path} already holds a run; continue it with --resume, or choose another directory")
-        self.path.mkdir(parents=True, exist_ok=True)
-        self.config_path.write_text(config.to_json() + "\n", encoding="utf-8")
+            if self.checkpoints.newest_path.exists() or self.checkpoints.previous_path.exists():
+                remedy = "continue it with --resume"
+            else:
+                remedy = "it came to no checkpoint: delete it and begin again"
+            raise RunError(f"{self.path} already holds a run; {remedy}, or choose another directory")
+        self._write_config(self.config_path, config)
 
     def load_config(self) -> RunConfig:
-        """Raises RunError when there is no run here."""
-        try:
-            return RunConfig.from_json(self.config_path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise RunError(f"{self.path} holds no run: {error}") from error
+        """Raises RunError when there is no run here, or its config is damaged."""
+        if not self.config_path.exists():
+            raise RunError(
+                f"{self.path} holds no run ({self.config_path.name} is missing); name the directory that was given as "
+                "--run to: python -m training train"
+            )
+        return self._read_config(self.config_path)
 
     def save_parent(self, parent: "RunDir") -> None:
         """Notes which run this one started from."""
-        self.parent_config_path.write_text(parent.load_config().to_json() + "\n", encoding="utf-8")
+        self._write_config(self.parent_config_path, parent.load_config())
 
     def load_parent_config(self) -> RunConfig | None:
-        """The config of the run that this one started from, or None."""
-        if not self.parent_config_path.exists():
-            return None
-        return RunConfig.from_json(self.parent_config_path.read_text(encoding="utf-8"))
-
-    def cut_log(self, step: int) -> None:
-        """Drops the records after a step, and a line cut off by a kill: those steps are made, and logged, again."""
-        if not self.log_path.exists():
-            return
-        lines = self.log_path.read_text(encoding="utf-8").splitlines(keepends=True)
-        partial = self.log_path.with_suffix(".partial")
-        kept = (line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step)
-        partial.write_text("".join(kept), encoding="utf-8")
-        partial.replace(self.log_path)
-
-    def save_checkpoint(self, state: dict[str, Any]) -> None:
-        """Writes beside, syncs, then swaps: there is a whole checkpoint on disk at every moment."""
-        partial = self.checkpoint_path.with_suffix(".partial")
-        with partial.open("wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        if self.checkpoint_path.exists():
-            self.checkpoint_path.replace(self.previous_checkpoint_path)
-        partial.replace(self.checkpoint_path)
-
-    def load_checkpoint(self) -> dict[str, Any]:
-        """The newest whole checkpoint; falls back to the previous one.
-
-        Raises:
-            RunError: there is none, or none can be read.
-        """
-        problems = []
-        for path in (self.checkpoint_path, self.previous_checkpoint_path):
-            try:
-                state = _load_whole(path)
-            except FileNotFoundError:
-                problems.append(f"{path.name} is missing")
-            except Exception as error:  # noqa: BLE001 -- a damaged file surfaces as any of several types from the unpickler
-                problems.append(f"{path.name} is damaged ({type(error).__name__})")
-            else:
-                if path == self.previous_checkpoint_path:
-                    # Or the next save would swap the damaged file over this whole one.
-                    self.checkpoint_path.unlink(missing_ok=True)
-                return state
-        raise RunError(f"{self.path} has no usable checkpoint: {'; '.join(problems)}")
+        """The config of the run that this one started from, or None. Raises RunError when it is damaged."""
+        return self._read_config(self.parent_config_path) if self.parent_config_path.exists() else None
 
     def save_evaluation(self, evaluation: Evaluation) -> Path:
         """Writes the scores of one set, in place of earlier ones of that set."""
-        self.evaluations_path.mkdir(exist_ok=True)
-        path = self.evaluations_path / f"{evaluation.image_set}.json"
-        path.write_text(evaluation.to_json() + "\n", encoding="utf-8")
+        path = self.evaluations_path / f"{evaluation.stem}.json"
+        write_whole(path, (evaluation.to_json() + "\n").encode())
         return path
 
     def load_evaluations(self) -> list[Evaluation]:
-        """All that were saved, by name of the set."""
-        paths = sorted(self.evaluations_path.glob("*.json"))
-        return [Evaluation.from_json(path.read_text(encoding="utf-8")) for path in paths]
+        """All that were saved, by name of the set. Raises DataError when a file is damaged."""
+        return [load_evaluation(path) for path in sorted(self.evaluations_path.glob("*.json"))]
 
+    def save_estimates(self, estimates: NoReference) -> Path:
+        """Writes what was estimated on one set without clean truth, in place of earlier estimates on it."""
+        path = self.estimates_path / f"{estimates.stem}.json"
+        write_whole(path, (estimates.to_json() + "\n").encode())
+        return path
 
-def _load_whole(path: Path) -> dict[str, Any]:
-    with zipfile.ZipFile(path) as archive:
-        # torch.save writes checksums, torch.load does not compare them.
-        damaged = archive.testzip()
-    if damaged is not None:
-        raise ValueError(f"{damaged} fails its checksum")
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    return state
+    def load_estimates(self) -> list[NoReference]:
+        """All that were saved, by name of the set. Raises DataError when a file is damaged."""
+        return [load_no_reference(path) for path in sorted(self.estimates_path.glob("*.json"))]
+
+    def _write_config(self, path: Path, config: RunConfig) -> None:
+        try:
+            write_whole(path, (config.to_json() + "\n").encode())
+        except OSError as error:
+            raise RunError(
+                f"{path} cannot be written: {error.strerror}; free space there, or choose another directory"
+            ) from error
+
+    def _read_config(self, path: Path) -> RunConfig:
+        try:
+            return RunConfig.from_json(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise RunError(f"{path} is damaged, or of another version: {error}; restore it from a copy") from error

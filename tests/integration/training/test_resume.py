@@ -1,0 +1,117 @@
+"""A run whose process ends, by kill -9 or by a signal that asks, goes on as if nothing had been: no bit is lost."""
+
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+
+from tests.integration.training.verbs import done, started
+from tests.unit.training.run.tiny import assert_same_bits, final_state
+from training.run.checkpoint import read_checkpoint
+from training.run.directory import RunDir
+from training.run.log import read_log
+
+pytestmark = [
+    pytest.mark.training,
+    pytest.mark.slow,
+    pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="the system has no SIGKILL"),
+]
+
+STEPS = 24
+
+
+@pytest.fixture(scope="module")
+def whole(pack_path: Path, config_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing interrupted."""
+    path = tmp_path_factory.mktemp("whole") / "run"
+    out, _ = done("train", config_path, "--data", pack_path, "--run", path, "--workers", "0")
+    assert f"{STEPS} steps done" in out
+    return path
+
+
+def signalled_after(process: "subprocess.Popen[str]", line: str, number: signal.Signals) -> tuple[str, str]:
+    """Sends the signal when the process has printed a line that begins so; (stdout, stderr) of the rest."""
+    assert process.stdout is not None
+    for told in process.stdout:
+        if told.startswith(line):
+            process.send_signal(number)
+            break
+    else:
+        pytest.fail(f"the run ended before {line!r}: {process.communicate()[1]}")
+    return process.communicate()
+
+
+@pytest.mark.parametrize(("line", "workers"), [("step 8/", ("1", "0")), ("step 11/", ("2", "1"))])
+def test_kill_9_in_mid_epoch_and_resume_with_other_workers_gives_the_same_bits(
+    pack_path: Path, config_path: Path, whole: Path, tmp_path: Path, line: str, workers: tuple[str, str]
+) -> None:
+    run = tmp_path / "run"
+    with started("train", config_path, "--data", pack_path, "--run", run, "--workers", workers[0]) as process:
+        signalled_after(process, line, signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    assert final_state(run)["step"] < STEPS
+    done("train", "--resume", "--data", pack_path, "--run", run, "--workers", workers[1])
+    assert_same_bits(final_state(run), final_state(whole))
+    assert [r["step"] for r in read_log(RunDir(run).log_path)] == list(range(1, STEPS + 1))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_that_asks_saves_the_step_says_how_to_go_on_and_loses_no_bit(
+    pack_path: Path, config_path: Path, whole: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    run = tmp_path / "run"
+    with started("train", config_path, "--data", pack_path, "--run", run, "--workers", "1") as process:
+        out, err = signalled_after(process, "step 7/", number)
+    assert process.returncode == 128 + number, err
+    step = final_state(run)["step"]
+    assert step >= 7
+    assert f"the checkpoint of step {step} is saved" in out
+    assert f"python -m training train --resume --data {pack_path} --run {run}" in out
+    assert "Traceback" not in err
+    done("train", "--resume", "--data", pack_path, "--run", run)
+    assert_same_bits(final_state(run), final_state(whole))
+
+
+def test_one_changed_byte_in_the_newest_checkpoint_costs_one_warning_and_no_bit(
+    pack_path: Path, config_path: Path, whole: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    with started("train", config_path, "--data", pack_path, "--run", run) as process:
+        signalled_after(process, "step 12/", signal.SIGKILL)
+    newest = RunDir(run).checkpoints.newest_path
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 3] ^= 4
+    newest.unlink()  # The best one may be the same file by another name.
+    newest.write_bytes(content)
+    with pytest.raises(ValueError, match="damaged"):
+        read_checkpoint(newest)
+    _, err = done("train", "--resume", "--data", pack_path, "--run", run)
+    assert err.count("checkpoint.ckpt is damaged") == 1
+    assert "going on from the previous one" in err
+    assert_same_bits(final_state(run), final_state(whole))
+
+
+def test_a_disk_that_fills_up_is_one_line_and_the_run_goes_on_where_it_was(
+    pack_path: Path, config_path: Path, whole: Path, tmp_path: Path
+) -> None:
+    resource = pytest.importorskip("resource", reason="file sizes can be limited on POSIX alone")
+    run = tmp_path / "run"
+    with started("train", config_path, "--data", pack_path, "--run", run) as process:
+        signalled_after(process, "step 9/", signal.SIGKILL)
+    before = final_state(run)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # Enough for the log and TensorBoard, too little for a checkpoint; the process inherits it.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (RunDir(run).checkpoints.newest_path.stat().st_size - 1000, limits[1]))
+    try:
+        _, err = done("train", "--resume", "--data", pack_path, "--run", run, "--workers", "0", code=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "cannot be written" in err
+    assert "--resume" in err
+    assert "Traceback" not in err
+    assert_same_bits(final_state(run), before)
+    done("train", "--resume", "--data", pack_path, "--run", run)
+    assert_same_bits(final_state(run), final_state(whole))

@@ -1,0 +1,79 @@
+"""Whether config, pack, checkpoint and another run's weights belong together, before a step is made of them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from training.config import RunConfig
+from training.data.pack import Pack
+from training.errors import RunError
+from training.networks import build_network
+from training.run.checkpoint import Checkpoint
+from training.run.directory import RunDir
+from training.run.trained import load_trained, require_same_network
+
+
+def require_fitting_pack(config: RunConfig, pack: Pack) -> None:
+    """Raises RunError when the images have other channels than the network. What they show is the sampler's matter."""
+    channels = pack.manifest.channels
+    if channels != config.network.channels:
+        raise RunError(
+            f"the packed images have {channels} channels, the network takes {config.network.channels}; "
+            "prepare the images again or change network.channels"
+        )
+
+
+def require_continuable(checkpoint: Checkpoint, config: RunConfig, pack: Pack, folder: Path) -> None:
+    """Raises CheckpointError or RunError when a checkpoint is of another network, or saw other images."""
+    require_same_network(checkpoint, config, folder)
+    digest = pack.manifest.digest
+    if checkpoint.pack_digest != digest:
+        raise RunError(
+            f"the run in {folder} was trained on the pack {checkpoint.pack_digest[:12]}, and --data names "
+            f"{digest[:12]}; name the same pack, or begin a new run with --start-from {folder}"
+        )
+
+
+def changes_since(checkpoint: Checkpoint, config: RunConfig, machine: dict[str, Any]) -> list[str]:
+    """What differs from the run's beginning and makes its end another one, in words."""
+    notes = []
+    before, now = (_flat(json.loads(text)) for text in (checkpoint.config, config.to_json()))
+    changed = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
+    if changed:
+        listed = ", ".join(f"{key} {before.get(key)!r} -> {now.get(key)!r}" for key in changed)
+        notes.append(f"config.json was changed since step {checkpoint.step}: {listed}")
+    listed = ", ".join(
+        f"{key} {checkpoint.machine.get(key)} -> {value}"
+        for key, value in machine.items()
+        if checkpoint.machine.get(key) != value
+    )
+    if listed:
+        notes.append(f"the run goes on under other conditions, and its last bits will differ: {listed}")
+    return notes
+
+
+def weights_to_start_from(parent: RunDir, config: RunConfig) -> dict[str, Tensor]:
+    """Another run's averaged weights.
+
+    Raises:
+        RunError: this network lacks some of them, or shapes them otherwise.
+    """
+    trained = load_trained(parent)
+    weights, own = trained.network.state_dict(), build_network(config.network).state_dict()
+    foreign = [name for name, value in weights.items() if name not in own or own[name].shape != value.shape]
+    if foreign:
+        raise RunError(
+            f"{parent.path} ({trained.config.network.kind}) has {len(foreign)} weights that this network "
+            f"({config.network.kind}) lacks or shapes otherwise, such as {foreign[0]}; start from a run with the same "
+            "widths and no more blocks"
+        )
+    return weights
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
