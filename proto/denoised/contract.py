@@ -19,6 +19,8 @@ from denoised.noise import NoiseSpec
 
 PREFIX: Final = "denoised."
 SCHEMA_VERSION: Final = 2
+# Beside the contract's own keys; see denoised.seal.
+FILE_DIGEST_KEY: Final = PREFIX + "file_digest"
 
 Kind = Literal["conv_dae", "conv_ae", "fc_ae", "vae", "pca"]
 Capability = Literal["denoise", "encode", "decode", "generate"]
@@ -33,6 +35,10 @@ EPSILON_NAME: Final = "epsilon"
 CODE_NAME: Final = "code"
 MEAN_NAME: Final = "mean"
 LOG_VARIANCE_NAME: Final = "log_variance"
+
+# What the networks with a code can do; a code that is a distribution can be drawn as well.
+LATENT_KINDS: Final[tuple[Kind, ...]] = ("conv_ae", "fc_ae", "vae", "pca")
+GENERATIVE_KINDS: Final[tuple[Kind, ...]] = ("vae",)
 
 
 class ContractError(ValueError):
@@ -205,13 +211,24 @@ class ModelContract:
             ),
             (self.channels in (1, 3), f"channels is {self.channels}; must be 1 or 3"),
             (
-                self.fixed_side_px == 0 or (self.unit_edges_px, self.halo_px) == ((self.fixed_side_px,), 0),
-                f"fixed_side_px is {self.fixed_side_px}; then unit_edges_px {self.unit_edges_px} must be that alone "
-                f"and halo_px {self.halo_px} must be 0",
+                self.fixed_side_px == 0 or (edges_px, self.halo_px) == ((self.fixed_side_px,), 0),
+                f"fixed_side_px is {self.fixed_side_px}; it is the only unit edge, not {edges_px}, without a halo_px",
             ),
             (
-                self.code_length >= 0 and self.receptive_field_px >= 0,
-                f"code_length {self.code_length} and receptive_field_px {self.receptive_field_px} must be 0 or more",
+                self.code_length > 0 if self.kind in LATENT_KINDS else self.code_length == 0,
+                f"code_length is {self.code_length}; {', '.join(LATENT_KINDS)} have a code, other kinds have 0",
+            ),
+            (
+                self.kind in LATENT_KINDS or not {"encode", "decode"} & set(self.capabilities),
+                f"capabilities is {self.capabilities}; only a kind with a code encodes and decodes",
+            ),
+            (
+                self.kind in GENERATIVE_KINDS or "generate" not in self.capabilities,
+                f"capabilities is {self.capabilities}; only {', '.join(GENERATIVE_KINDS)} generates",
+            ),
+            (
+                self.receptive_field_px >= 0,
+                f"receptive_field_px is {self.receptive_field_px}; must be positive, or 0 for all of the input",
             ),
             (self.version.isascii() and self.version.isdigit(), f"version is {self.version!r}; must be a whole number"),
             (multiple_px >= 1, f"size_multiple_px is {multiple_px}; must be at least 1"),
@@ -233,7 +250,8 @@ class ModelContract:
             ),
             (
                 self.golden.channels == self.channels
-                and self.golden.height_px % max(multiple_px, 1) == self.golden.width_px % max(multiple_px, 1) == 0,
+                and self.golden.height_px % max(multiple_px, 1) == self.golden.width_px % max(multiple_px, 1) == 0
+                and (self.golden.height_px == self.golden.width_px == self.fixed_side_px or not self.fixed_side_px),
                 "the golden pair's pictures must have the network's channels and sides that it can take",
             ),
         )
@@ -256,7 +274,11 @@ class ModelContract:
             ContractError: no contract, another schema version, missing or unknown keys, or values that
                 contradict each other.
         """
-        texts = {key.removeprefix(PREFIX): text for key, text in metadata.items() if key.startswith(PREFIX)}
+        texts = {
+            key.removeprefix(PREFIX): text
+            for key, text in metadata.items()
+            if key.startswith(PREFIX) and key != FILE_DIGEST_KEY
+        }
         if "schema_version" not in texts:
             raise ContractError("the file carries no model contract; export it with: python -m training export")
         values = {key: _parsed(key, text) for key, text in texts.items()}

@@ -9,13 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from denoised.calibration import Calibration
 from denoised.contract import (
+    FILE_DIGEST_KEY,
     PREFIX,
     SCHEMA_VERSION,
     ContractError,
     GoldenPair,
     ModelContract,
     Parity,
+    SampleLevels,
     TilingError,
 )
 from denoised.noise import NoiseSpec
@@ -25,21 +28,50 @@ RIGHT = ModelContract(
     name="gaussian-base",
     version="12",
     kind="conv_dae",
+    capabilities=("denoise",),
+    precision="fp32",
     summary="Colour photographs, “noisy” ones.",
     channels=3,
-    noise=NoiseSpec(kind="gaussian", sigma_min=0.0, sigma_max=55.0, grey_share=0.2),
+    noise=NoiseSpec.gaussian(0.0, 55.0, grey_share=0.2),
+    levels=SampleLevels(sample_type="u16", black=64.0, white=4095.0),
     size_multiple_px=4,
+    fixed_side_px=0,
     unit_edges_px=(16, 32, 40),
     halo_px=8,
+    receptive_field_px=61,
     sigma_map_scale_px=4,
+    code_length=0,
     gmac_per_megapixel=21.88,
     parity=Parity(max_abs_difference=7.7e-7, psnr_db=138.4),
     tiling=TilingError(max_levels=1, differing_share=0.0008),
     quality_db={"faces": {"15": 33.25, "25": 30.5}, "empty": {}},
+    calibration=Calibration(
+        probabilities=(0.05, 0.5, 0.95),
+        sigmas=(10.0, 40.0),
+        quantiles={"removed_share": ((0.0, 0.1, 0.2), (0.2, 0.4, 0.7))},
+    ),
     training_data_digest="7b49",
     run_config_digest="01f2",
     license="Apache-2.0",
     golden=GoldenPair.of(PICTURE, 255 - PICTURE),
+)
+
+
+SQUARE = np.arange(8 * 8, dtype=np.uint8).reshape(8, 8, 1)
+LATENT = replace(
+    RIGHT,
+    kind="vae",
+    capabilities=("denoise", "encode", "decode", "generate"),
+    channels=1,
+    size_multiple_px=8,
+    fixed_side_px=8,
+    unit_edges_px=(8,),
+    halo_px=0,
+    receptive_field_px=0,
+    sigma_map_scale_px=0,
+    code_length=2,
+    calibration=Calibration(),
+    golden=GoldenPair.of(SQUARE, SQUARE),
 )
 
 
@@ -57,8 +89,13 @@ def part(key: str, **changed: Any) -> dict[str, Any]:
 # --- round trip -------------------------------------------------------------------------------------------------------
 
 
-def test_what_was_written_is_read_back() -> None:
-    assert ModelContract.from_metadata(RIGHT.to_metadata()) == RIGHT
+@pytest.mark.parametrize("contract", [RIGHT, LATENT], ids=["any size", "one size"])
+def test_what_was_written_is_read_back(contract: ModelContract) -> None:
+    assert ModelContract.from_metadata(contract.to_metadata()) == contract
+
+
+def test_the_seal_beside_the_contract_is_no_part_of_it() -> None:
+    assert ModelContract.from_metadata(RIGHT.to_metadata() | {FILE_DIGEST_KEY: "0" * 64}) == RIGHT
 
 
 @settings(deadline=None)
@@ -131,7 +168,7 @@ def test_a_file_without_a_contract_is_refused_with_the_remedy(found: dict[str, s
         ModelContract.from_metadata(found)
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", None])
+@pytest.mark.parametrize("version", [0, 1, 3, "2", None])
 def test_another_schema_version_is_refused_with_both_versions(version: object) -> None:
     with pytest.raises(ContractError, match=f"has schema version {version}; this release reads {SCHEMA_VERSION}"):
         ModelContract.from_metadata(metadata(schema_version=version))
@@ -169,6 +206,17 @@ def test_a_value_of_a_wrong_type_is_refused_by_its_name(key: str) -> None:
     ("key", "value"),
     [
         ("kind", "transformer"),
+        ("capabilities", []),
+        ("capabilities", ["sharpen"]),
+        ("capabilities", ["denoise", "encode"]),
+        ("capabilities", ["decode"]),
+        ("capabilities", ["denoise", "generate"]),
+        ("precision", "fp16"),
+        ("code_length", -1),
+        ("code_length", 16),
+        ("receptive_field_px", -1),
+        ("fixed_side_px", 32),
+        ("fixed_side_px", -32),
         ("channels", 2),
         ("channels", 4),
         ("version", ""),
@@ -189,12 +237,19 @@ def test_a_value_of_a_wrong_type_is_refused_by_its_name(key: str) -> None:
         ("halo_px", 6),
         ("halo_px", 20),
         ("halo_px", "8"),
-        ("sigma_map_scale_px", 0),
+        ("sigma_map_scale_px", -4),
         ("sigma_map_scale_px", 3),
-        ("noise", part("noise", kind="salt")),
-        ("noise", part("noise", sigma_min=60.0)),
-        ("noise", part("noise", sigma_max=None)),
+        ("noise", part("noise", stages=[{"kind": "salt"}])),
+        ("noise", part("noise", stages=[{"kind": "gaussian", "sigma_min": 60.0, "sigma_max": 55.0}])),
+        ("noise", part("noise", stages=[{"kind": "gaussian", "sigma_min": 60.0}])),
         ("noise", part("noise", colour="pink")),
+        ("levels", part("levels", white=64.0)),
+        ("levels", part("levels", black=5000.0)),
+        ("levels", part("levels", white=float("nan"))),
+        ("levels", part("levels", white=float("inf"))),
+        ("levels", part("levels", sample_type="u12")),
+        ("calibration", part("calibration", quantiles={"tail": [0.1]})),
+        ("calibration", part("calibration", sigmas=["low"])),
         ("parity", part("parity", psnr_db=None)),
         ("parity", part("parity", more=1)),
         ("parity", part("parity", psnr_db="high")),
@@ -213,6 +268,24 @@ def test_a_value_of_a_wrong_type_is_refused_by_its_name(key: str) -> None:
 def test_a_value_out_of_its_range_is_refused_by_its_name(key: str, value: object) -> None:
     with pytest.raises(ContractError, match=f"(?i){key}"):
         ModelContract.from_metadata(metadata(**{key: value}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"code_length": 0}, "code_length is 0; conv_ae, fc_ae, vae, pca have a code"),
+        ({"kind": "pca"}, "only vae generates"),
+        ({"halo_px": 8}, "fixed_side_px is 8; it is the only unit edge"),
+        ({"unit_edges_px": (8, 16)}, "fixed_side_px is 8; it is the only unit edge"),
+        ({"golden": GoldenPair.of(np.zeros((16, 16, 1), np.uint8), np.zeros((16, 16, 1), np.uint8))}, "golden pair"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_contract_of_a_network_with_a_code_that_contradicts_itself_is_refused(
+    changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ContractError, match=message):
+        replace(LATENT, **changes)
 
 
 def test_a_multiple_that_edges_halo_and_sigma_map_do_not_keep_is_refused() -> None:
