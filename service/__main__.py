@@ -7,7 +7,7 @@ import sys
 
 import uvloop
 
-from service.app import serve
+from service.app import StartFailed, serve
 from service.engine import ModelRefused
 from service.logs import configure_logs
 from service.settings import SettingsError, describe_settings, load_settings
@@ -40,7 +40,7 @@ def main() -> int:
 
     try:
         uvloop.run(run())
-    except (ModelRefused, OSError, RuntimeError) as error:
+    except (ModelRefused, StartFailed) as error:
         print(f"the service could not start: {error}", file=sys.stderr)
         return 1
     return 0

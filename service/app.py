@@ -41,6 +41,10 @@ _KEEPALIVE_TIMEOUT_S: Final = 10
 _LEAST_PING_INTERVAL_S: Final = 10
 
 
+class StartFailed(Exception):
+    """The service can't run where it was told to; the message says which setting to change."""
+
+
 class Service:
     """All parts of a running service."""
 
@@ -80,22 +84,34 @@ class Service:
 
         Raises:
             ModelRefused: a model can't be served.
-            OSError, RuntimeError: a port is taken.
+            StartFailed: a port is taken, or the file that would say which ones are used can't be written.
         """
         self._show(State.STARTING)
         settings = self._settings
-        http_port = await self._http.start(settings.http_host, settings.http_port)
+        try:
+            http_port = await self._http.start(settings.http_host, settings.http_port)
+        except OSError as error:
+            raise StartFailed(
+                f"HTTP can't listen on {settings.http_host}:{settings.http_port}: {error.strerror or error}; "
+                "set DENOISED_HTTP_HOST and DENOISED_HTTP_PORT to an address and a port that are free"
+            ) from error
         server = self._server = self._build_server()
         # The health servicer starts out SERVING: say otherwise before the port opens.
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
-        grpc_port = server.add_insecure_port(f"{settings.grpc_host}:{settings.grpc_port}")
+        try:
+            grpc_port = server.add_insecure_port(f"{settings.grpc_host}:{settings.grpc_port}")
+        except RuntimeError as error:
+            raise StartFailed(
+                f"gRPC can't listen on {settings.grpc_host}:{settings.grpc_port}; "
+                "set DENOISED_GRPC_HOST and DENOISED_GRPC_PORT to an address and a port that are free"
+            ) from error
         await server.start()
         self._models = await self._load()
         self._enter(State.SERVING)
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
         _log.info("serving", grpc_port=grpc_port, http_port=http_port, lanes=self._engine_options.lane_count)
         if settings.ports_file is not None:
-            _write_atomically(settings.ports_file, json.dumps({"grpc_port": grpc_port, "http_port": http_port}))
+            _write_ports(settings.ports_file, grpc_port=grpc_port, http_port=http_port)
         return grpc_port, http_port
 
     async def stop(self) -> None:
@@ -227,7 +243,13 @@ def _channel_options(settings: Settings) -> list[tuple[str, int]]:
     ]
 
 
-def _write_atomically(path: Path, text: str) -> None:
+def _write_ports(path: Path, *, grpc_port: int, http_port: int) -> None:
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    try:
+        partial.write_text(json.dumps({"grpc_port": grpc_port, "http_port": http_port}), encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        raise StartFailed(
+            f"the ports can't be written to {path}: {error.strerror}; set DENOISED_PORTS_FILE to a file in a folder "
+            "that exists, or leave it unset"
+        ) from error

@@ -33,8 +33,8 @@ class Unit(Protocol):
         """(1, C, h, w)."""
         ...
 
-    def write(self, denoised: Units, sigma_map: Units) -> None:
-        """(1, C, h, w) and (1, 1, h', w'). Raises what shall become of the unit's request."""
+    def write(self, denoised: Units, sigma_map: Units | None) -> None:
+        """(1, C, h, w) and (1, 1, h', w'), None without a map. Raises what shall become of the unit's request."""
         ...
 
 
@@ -139,7 +139,10 @@ class Batcher:
             QueueFull: they don't fit in the queue now.
             DeadlineExceeded: the deadline passed while some were queued.
             ServiceError: what a unit raised, or ModelFailed when the network did.
+            ValueError: there are no units, so that nothing would ever complete.
         """
+        if not units:
+            raise ValueError("a request without units has nothing to wait for; submit at least one")
         work = _Work(
             client,
             asyncio.get_running_loop().create_future(),
@@ -305,7 +308,8 @@ def _run_part(
         )
     for position, index in enumerate(readable):
         try:
-            units[index].write(images[position : position + 1], sigma_maps[position : position + 1])
+            part = slice(position, position + 1)
+            units[index].write(images[part], None if sigma_maps is None else sigma_maps[part])
         except Exception as error:  # noqa: BLE001 -- whatever a unit raises is its request's outcome
             errors[index] = _as_service_error(error)
     return 0

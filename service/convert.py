@@ -6,6 +6,7 @@ from typing import Final
 
 from google.protobuf.duration_pb2 import Duration
 
+from denoised.contract import Capability, Precision, SampleLevels
 from denoised.v1 import denoised_pb2 as pb
 from service import codec
 from service.codec import SampleLayout, SampleType
@@ -32,7 +33,38 @@ _LAYOUTS: Final[dict[pb.SampleLayout, SampleLayout]] = {
     pb.SAMPLE_LAYOUT_CHW: SampleLayout.CHW,
 }
 _LAYOUT_NUMBERS: Final = {SampleLayout.HWC: pb.SAMPLE_LAYOUT_HWC, SampleLayout.CHW: pb.SAMPLE_LAYOUT_CHW}
+_CAPABILITIES: Final[dict[Capability, pb.Capability]] = {
+    "denoise": pb.CAPABILITY_DENOISE,
+    "encode": pb.CAPABILITY_ENCODE,
+    "decode": pb.CAPABILITY_DECODE,
+    "generate": pb.CAPABILITY_GENERATE,
+}
+_PRECISIONS: Final[dict[Precision, pb.Precision]] = {"fp32": pb.PRECISION_FP32, "int8": pb.PRECISION_INT8}
 _DEFAULT_JPEG_QUALITY: Final = 95
+# More than an answer holds beside its image's data: numbers, durations, the model's digest, and its name and version,
+# which are names of folders.
+_BESIDE_DATA_BYTES: Final = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class _Levels:
+    """Black and white as a request states them."""
+
+    black: float | None
+    white: float | None
+
+    @classmethod
+    def stated_by(cls, image: pb.EncodedImage | pb.RawImage) -> "_Levels":
+        return cls(
+            image.black_level if image.HasField("black_level") else None,
+            image.white_level if image.HasField("white_level") else None,
+        )
+
+    def or_those_of(self, levels: SampleLevels, header: ImageHeader) -> "_Levels":
+        """The model's where none is stated: who states one of them describes samples of another make."""
+        if self == _Levels(None, None) and _type_of(levels).dtype.itemsize * 8 == header.bits:
+            return _Levels(levels.black, levels.white)
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +73,15 @@ class EncodedSource:
 
     data: bytes
     header: ImageHeader
+    levels: _Levels
 
     @property
     def size_bytes(self) -> int:
         return len(self.data)
 
-    def decode(self) -> Image:
-        return codec.decode(self.data, self.header)
+    def decode(self, levels: SampleLevels) -> Image:
+        chosen = self.levels.or_those_of(levels, self.header)
+        return codec.decode(self.data, self.header, black_level=chosen.black, white_level=chosen.white)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,20 +91,16 @@ class RawSource:
     data: bytes
     header: ImageHeader
     layout: SampleLayout
-    black_level: float | None
-    white_level: float | None
+    levels: _Levels
 
     @property
     def size_bytes(self) -> int:
         return len(self.data)
 
-    def decode(self) -> Image:
+    def decode(self, levels: SampleLevels) -> Image:
+        chosen = self.levels.or_those_of(levels, self.header)
         return codec.decode_raw(
-            self.data,
-            self.header,
-            layout=self.layout,
-            black_level=self.black_level,
-            white_level=self.white_level,
+            self.data, self.header, layout=self.layout, black_level=chosen.black, white_level=chosen.white
         )
 
 
@@ -89,7 +119,8 @@ def source_of(image: pb.Image) -> Source:
                     field="image.encoded.container",
                 )
             data = image.encoded.data
-            return EncodedSource(data, codec.sniff(data, claimed=_CONTAINERS.get(claimed)))
+            header = codec.sniff(data, claimed=_CONTAINERS.get(claimed))
+            return EncodedSource(data, header, _Levels.stated_by(image.encoded))
         case "raw":
             return _raw_source(image.raw)
         case _:
@@ -148,14 +179,22 @@ def response_of(outcome: Outcome, request: pb.DenoiseRequest, model: Model) -> p
     )
     findings = outcome.findings
     if findings is not None:
-        noise = model.contract.noise
-        response.report.noise_sigma = findings.noise_sigma
-        response.report.sigma_in_trained_range = noise.sigma_min <= findings.noise_sigma <= noise.sigma_max
+        sigma, noise = findings.noise_sigma, model.contract.noise
+        if sigma is not None:
+            response.report.noise_sigma = sigma
+            if noise.sigma_max > 0.0:
+                response.report.sigma_in_trained_range = noise.sigma_min <= sigma <= noise.sigma_max
         response.report.clipped_sample_count = findings.clipped_sample_count
         response.batching.tile_count = findings.tile_count
         response.batching.shared_request_count = findings.shared_request_count
         response.batching.shared_client_count = findings.shared_client_count
     return response
+
+
+def most_bytes(outcome: Outcome, source: Source) -> int:
+    """What an answer takes in a message, at most. Asking the message itself costs as much as writing it."""
+    data_bytes = source.size_bytes if outcome.answer is None else len(outcome.answer.data)
+    return data_bytes + _BESIDE_DATA_BYTES
 
 
 def model_message(model: Model, *, is_default: bool) -> pb.Model:
@@ -171,7 +210,19 @@ def model_message(model: Model, *, is_default: bool) -> pb.Model:
         gmac_per_megapixel=contract.gmac_per_megapixel,
         license=contract.license,
         is_default=is_default,
+        kind=contract.kind,
+        capabilities=[_CAPABILITIES[capability] for capability in contract.capabilities],
+        precision=_PRECISIONS[contract.precision],
+        fixed_side_px=contract.fixed_side_px,
+        code_length=contract.code_length,
+        sample_type=_SAMPLE_TYPE_NUMBERS[_type_of(contract.levels).dtype],
+        black_level=contract.levels.black,
+        white_level=contract.levels.white,
     )
+
+
+def _type_of(levels: SampleLevels) -> SampleType:
+    return SampleType[levels.sample_type.upper()]
 
 
 def _raw_source(raw: pb.RawImage) -> RawSource:
@@ -190,13 +241,7 @@ def _raw_source(raw: pb.RawImage) -> RawSource:
         channel_count=raw.channel_count,
         sample_type=_SAMPLE_TYPES[raw.sample_type],
     )
-    return RawSource(
-        data=raw.data,
-        header=header,
-        layout=_LAYOUTS[raw.layout],
-        black_level=raw.black_level if raw.HasField("black_level") else None,
-        white_level=raw.white_level if raw.HasField("white_level") else None,
-    )
+    return RawSource(raw.data, header, _LAYOUTS[raw.layout], _Levels.stated_by(raw))
 
 
 def _image_message(outcome: Outcome, asked: pb.Image) -> pb.Image:

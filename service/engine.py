@@ -16,6 +16,7 @@ import numpy as np
 import onnxruntime as ort
 
 from denoised.contract import IMAGE_OUTPUT_NAME, INPUT_NAME, SIGMA_OUTPUT_NAME, ContractError, GoldenPair, ModelContract
+from denoised.seal import check_seal
 from service.types import Units
 
 # Its Linux builds report to their maker by default; a service sends nothing that it was not asked to send.
@@ -29,8 +30,8 @@ class ModelRefused(Exception):
 class Engine(Protocol):
     """What the batcher needs of a network. ``run`` blocks; each lane is used by one thread at a time."""
 
-    def run(self, units: Units, *, lane: int) -> tuple[Units, Units]:
-        """(N, C, h, w) to (denoised (N, C, h, w), sigma map (N, 1, h', w'))."""
+    def run(self, units: Units, *, lane: int) -> tuple[Units, Units | None]:
+        """(N, C, h, w) to (denoised (N, C, h, w), sigma map (N, 1, h', w')); None of a network without a map."""
         ...
 
 
@@ -49,7 +50,8 @@ class OnnxEngine:
         """Reads the file and its contract; does not run it yet.
 
         Raises:
-            ModelRefused: no file, no contract, or ONNX Runtime can't load it.
+            ModelRefused: no file, one that was changed since its export, no contract, outputs other than its
+                contract's, or ONNX Runtime can't load it.
         """
         try:
             model_bytes = path.read_bytes()
@@ -57,17 +59,22 @@ class OnnxEngine:
             raise ModelRefused(f"cannot read {path}: {error.strerror}") from error
         self.digest = hashlib.sha256(model_bytes).hexdigest()
         try:
+            check_seal(model_bytes)
             self._sessions = [_session(model_bytes, options) for _ in range(options.lane_count)]
             self.contract = ModelContract.from_metadata(self._sessions[0].get_modelmeta().custom_metadata_map)
         except ContractError as error:
             raise ModelRefused(f"{path}: {error}") from error
         except Exception as error:  # ONNX Runtime has its own exception classes, none of them public
             raise ModelRefused(f"{path} is no model that ONNX Runtime can load: {error}") from error
+        self._outputs = [IMAGE_OUTPUT_NAME, SIGMA_OUTPUT_NAME][: 2 if self.contract.sigma_map_scale_px else 1]
+        missing = set(self._outputs) - {output.name for output in self._sessions[0].get_outputs()}
+        if missing:
+            raise ModelRefused(f"{path} has no output {', '.join(sorted(missing))}, which its contract promises")
 
-    def run(self, units: Units, *, lane: int) -> tuple[Units, Units]:
+    def run(self, units: Units, *, lane: int) -> tuple[Units, Units | None]:
         """See :class:`Engine`."""
-        image, sigma_map = self._sessions[lane].run([IMAGE_OUTPUT_NAME, SIGMA_OUTPUT_NAME], {INPUT_NAME: units})
-        return image, sigma_map
+        image, *sigma_map = self._sessions[lane].run(self._outputs, {INPUT_NAME: units})
+        return image, sigma_map[0] if sigma_map else None
 
     def check(self) -> None:
         """Reproduces the golden pair on every lane.

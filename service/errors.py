@@ -8,6 +8,7 @@
         InvalidSamples          SAMPLES_INVALID
         InvalidOption           OPTION_INVALID
       ModelUnknown            MODEL_UNKNOWN
+      CapabilityMissing       CAPABILITY_MISSING: the model is there, but is made for something else
       Overloaded              worth sending again after ``retry_after_s``
         QueueFull               QUEUE_FULL
         MemoryBudgetExceeded    MEMORY_BUDGET
@@ -16,6 +17,7 @@
       Unavailable             NOT_READY while starting, DRAINING while stopping
       NotImplementedYet       NOT_IMPLEMENTED
       ItemCancelled           CANCELLED
+      ClientGone              CLIENT_GONE: nobody is there to be told
       ModelFailed             MODEL_FAILED, NONFINITE_OUTPUT
 
 Messages name the value, the limit and the remedy. ``reason`` is stable: clients may switch on it, and the
@@ -78,6 +80,12 @@ class ModelUnknown(ServiceError):
     reason = "MODEL_UNKNOWN"
 
 
+class CapabilityMissing(ServiceError):
+    """The model is loaded, but can't do what is asked of it."""
+
+    reason = "CAPABILITY_MISSING"
+
+
 class Overloaded(ServiceError):
     """Can't be taken now, but could be after ``retry_after_s``."""
 
@@ -134,6 +142,12 @@ class ItemCancelled(ServiceError):
     """The client took the item back."""
 
     reason = "CANCELLED"
+
+
+class ClientGone(ServiceError):
+    """The client went away before its answers were written."""
+
+    reason = "CLIENT_GONE"
 
 
 class ModelFailed(ServiceError):

@@ -8,12 +8,12 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
-from denoised.contract import ModelContract
+from denoised.contract import ModelContract, SampleLevels
 from service import codec, pixels, tiling
 from service.admission import Admission
 from service.batcher import Batcher, Client, Group, WorkReport
 from service.codec import SampleLayout
-from service.errors import DeadlineExceeded, NonFiniteOutput, UnsupportedImage
+from service.errors import CapabilityMissing, DeadlineExceeded, NonFiniteOutput, UnsupportedImage
 from service.metrics import Metrics, Stage
 from service.registry import Model
 from service.types import Container, Image, ImageHeader, Samples, Units
@@ -46,7 +46,9 @@ class Source(Protocol):
     @property
     def size_bytes(self) -> int: ...
 
-    def decode(self) -> Image: ...
+    def decode(self, levels: SampleLevels) -> Image:
+        """The image; ``levels`` are those of samples of their type when the request states none."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +75,13 @@ class Findings:
     """What was learnt on the way.
 
     Attributes:
-        noise_sigma: mean of the network's noise map, in 8-bit levels.
+        noise_sigma: mean of the network's noise map, in 8-bit levels; None when it has no map.
         clipped_sample_count: samples that lay outside black..white.
         tile_count: units that the image was cut into.
         shared_request_count, shared_client_count: the most requests, and client connections, in one batch.
     """
 
-    noise_sigma: float
+    noise_sigma: float | None
     clipped_sample_count: int
     tile_count: int
     shared_request_count: int
@@ -158,7 +160,7 @@ class Denoiser:
         container = options.output_container or header.container
         self._admission.check_size(header)
         codec.check_encodable(header, container, jpeg_quality=options.jpeg_quality)
-        _check_channels(header, model)
+        _check_model(header, model.contract)
         if options.strength == 0.0 and container is header.container:
             return _untouched(container, total_s=self._clock() - arrived_at_s)
         plan = _plan(header, model.contract)
@@ -170,7 +172,8 @@ class Denoiser:
         ):
             # Looking at all samples belongs in the codec's thread, as decoding does.
             work = await self._in_codec(
-                header, lambda: _Work(source.decode(), plan, model.contract, strength=options.strength)
+                header,
+                lambda: _Work(source.decode(model.contract.levels), plan, model.contract, strength=options.strength),
             )
             decoded_at_s = self._clock()
             report = None
@@ -210,7 +213,7 @@ class Denoiser:
         metrics.images.labels(*model.key).inc()
         metrics.pixels.inc(header.pixel_count)
         metrics.image_pixels.observe(header.pixel_count)
-        if outcome.findings is not None:
+        if outcome.findings is not None and outcome.findings.noise_sigma is not None:
             metrics.noise_sigma.observe(outcome.findings.noise_sigma)
         for stage, seconds in (
             (Stage.DECODE, timings.decode_s),
@@ -233,7 +236,7 @@ class _Work:
         self.grey = pixels.is_grey(image.colour)
         self.clipped_sample_count = pixels.count_outside(image) if contract.noise.clip else 0
         self.target: Samples = np.empty_like(image.colour)
-        self.sigmas = np.zeros(self.plan.tile_count)
+        self.sigmas = np.zeros(self.plan.tile_count) if contract.sigma_map_scale_px else None
 
     def answer(self) -> Image:
         image = self.image
@@ -242,8 +245,10 @@ class _Work:
     def findings(self, report: WorkReport) -> Findings:
         """Once all tiles have run. Tiles count by the pixels that they own."""
         areas = [_owned_pixel_count(self.plan, index) for index in range(self.plan.tile_count)]
+        # On clean images a network's map may come out a little below zero; no noise level is.
+        sigma = None if self.sigmas is None else max(0.0, float(np.average(self.sigmas, weights=areas))) * _LEVELS_8BIT
         return Findings(
-            noise_sigma=float(np.average(self.sigmas, weights=areas)) * _LEVELS_8BIT,
+            noise_sigma=sigma,
             clipped_sample_count=self.clipped_sample_count,
             tile_count=self.plan.tile_count,
             shared_request_count=report.shared_request_count,
@@ -270,11 +275,11 @@ class _TileUnit:
         )[np.newaxis]
         return self._noisy
 
-    def write(self, denoised: Units, sigma_map: Units) -> None:
+    def write(self, denoised: Units, sigma_map: Units | None) -> None:
         work, image = self._work, self._work.image
         noisy, self._noisy = self._noisy, None
         assert noisy is not None
-        if not (np.isfinite(denoised).all() and np.isfinite(sigma_map).all()):
+        if not (np.isfinite(denoised).all() and (sigma_map is None or np.isfinite(sigma_map).all())):
             raise NonFiniteOutput(
                 "the network answered with values that are not finite for this image; "
                 "its samples may lie far outside what the model was trained for"
@@ -285,11 +290,13 @@ class _TileUnit:
             strength=work.strength,
             black_level=image.black_level,
             white_level=image.white_level,
+            clip=work.contract.noise.clip,
             grey=work.grey,
             like=image.colour,
         )
         tiling.write_tile(work.target, work.plan, self._index, samples)
-        work.sigmas[self._index] = float(sigma_map.mean())
+        if work.sigmas is not None and sigma_map is not None:
+            work.sigmas[self._index] = float(sigma_map.mean())
 
 
 def _plan(header: ImageHeader, contract: ModelContract) -> tiling.TilePlan:
@@ -307,11 +314,24 @@ def _owned_pixel_count(plan: tiling.TilePlan, index: int) -> int:
     return (row.stop_px - row.keep_px) * (column.stop_px - column.keep_px)
 
 
-def _check_channels(header: ImageHeader, model: Model) -> None:
-    if model.contract.channels == 1 and header.channels >= 3:
+def _check_model(header: ImageHeader, contract: ModelContract) -> None:
+    """Raises unless the model denoises, and images like this one."""
+    if "denoise" not in contract.capabilities:
+        raise CapabilityMissing(
+            f"the model {contract.name!r} can't denoise, it can {', '.join(contract.capabilities)}; "
+            "choose another one, ListModels tells what each can"
+        )
+    if contract.channels == 1 and header.channels >= 3:
         raise UnsupportedImage(
-            f"the image has colour and the model {model.contract.name!r} takes grey images only; "
+            f"the image has colour and the model {contract.name!r} takes grey images only; "
             "choose a colour model or send a grey image",
+            field="options.model",
+        )
+    side_px = contract.fixed_side_px
+    if side_px and (header.width_px, header.height_px) != (side_px, side_px):
+        raise UnsupportedImage(
+            f"the image has {header.width_px} x {header.height_px} px and the model {contract.name!r} takes images of "
+            f"{side_px} x {side_px} px only; scale or crop it to that size, or choose another model",
             field="options.model",
         )
 

@@ -45,6 +45,7 @@ def from_unit(
     strength: float,
     black_level: float,
     white_level: float,
+    clip: bool,
     grey: bool,
     like: Samples,
 ) -> Samples:
@@ -54,13 +55,14 @@ def from_unit(
         denoised, noisy: (channels, h, w) output and input of the network.
         strength: 0 gives the input, 1 the output, a blend between.
         black_level, white_level: what 0 and 1 stand for.
+        clip: as in :func:`to_unit`; without it the answer, too, may lie beyond black and white.
         grey: all channels show the same picture, so their mean is the better answer and they stay equal.
         like: samples whose type and number of channels are wanted.
     """
     answer = denoised if strength == 1.0 else noisy + np.float32(strength) * (denoised - noisy)
     if grey:
         answer = answer.mean(axis=0, keepdims=True)
-    answer = np.clip(answer, 0.0, 1.0)
+    answer = np.clip(answer, 0.0, 1.0) if clip else answer.copy()
     answer *= np.float32(white_level - black_level)
     if black_level != 0.0:
         answer += np.float32(black_level)

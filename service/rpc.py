@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Final, cast
 
-import structlog
 from google.rpc.code_pb2 import Code
 
 from denoised.v1 import denoised_pb2 as pb
@@ -20,8 +19,6 @@ from service.pipeline import Denoiser
 from service.registry import Registry
 from service.status import Context, observe_failure
 from service.stream import ItemStream
-
-_log = structlog.get_logger()
 
 # Field tags and lengths around one result.
 _FRAMING_BYTES: Final = 16
@@ -37,10 +34,6 @@ class RpcLimits:
     image_pixels: int
     batch_image_count: int
     stream_items_in_flight: int
-
-
-class _ClientGone(Exception):
-    """An answer could not be written: nobody is there to read it."""
 
 
 class DenoiseServicer(denoised_pb2_grpc.DenoiseServiceServicer):
@@ -68,7 +61,8 @@ class DenoiseServicer(denoised_pb2_grpc.DenoiseServiceServicer):
     async def Denoise(  # noqa: N802 -- the name is the API's
         self, request: pb.DenoiseRequest, context: Context
     ) -> pb.DenoiseResponse:
-        return await self._denoise(request, _client_of(context), self._deadline_s(context))
+        response, _ = await self._denoise(request, _client_of(context), self._deadline_s(context))
+        return response
 
     async def DenoiseBatch(  # noqa: N802 -- the name is the API's
         self, request: pb.DenoiseBatchRequest, context: Context
@@ -77,11 +71,11 @@ class DenoiseServicer(denoised_pb2_grpc.DenoiseServiceServicer):
         if not 1 <= count <= limit:
             raise InvalidOption(f"the batch has {count} images; 1 to {limit} are allowed; split it", field="requests")
         client, deadline_s = _client_of(context), self._deadline_s(context)
-        results = await asyncio.gather(*(self._outcome(item, client, deadline_s) for item in request.requests))
+        outcomes = await asyncio.gather(*(self._outcome(item, client, deadline_s) for item in request.requests))
         response = pb.DenoiseBatchResponse()
         size_bytes = 0
-        for result in results:
-            with_this_bytes = size_bytes + result.ByteSize() + _FRAMING_BYTES
+        for result, most_bytes in outcomes:
+            with_this_bytes = size_bytes + most_bytes + _FRAMING_BYTES
             if with_this_bytes > self._limits.message_bytes:
                 error = self._too_large(with_this_bytes, "send fewer images in one batch")
                 response.results.append(pb.DenoiseResult(status=observe_failure(error, self._metrics)))
@@ -97,23 +91,14 @@ class DenoiseServicer(denoised_pb2_grpc.DenoiseServiceServicer):
         remaining_s = _remaining_s(context)
         stream_deadline_s = math.inf if remaining_s is None else self._clock() + remaining_s
 
-        async def write(response: pb.DenoiseStreamResponse) -> None:
-            try:
-                await context.write(response)
-            except Exception as error:  # gRPC's own exceptions for a call that is gone are not public
-                raise _ClientGone from error
-
         stream = ItemStream(
             run=lambda frame: self._item_outcome(frame, client, stream_deadline_s),
             refuse=lambda error: self._counted(pb.DenoiseResult(status=observe_failure(error, self._metrics))),
-            write=write,
+            write=context.write,
             hold=self._in_flight.hold,
             items_in_flight=self._limits.stream_items_in_flight,
         )
-        try:
-            await stream.serve(request_iterator)
-        except* _ClientGone:
-            _log.info("the client went away with answers unread")
+        await stream.serve(request_iterator)
 
     async def ListModels(  # noqa: N802 -- the name is the API's
         self, request: pb.ListModelsRequest, context: Context
@@ -136,8 +121,10 @@ class DenoiseServicer(denoised_pb2_grpc.DenoiseServiceServicer):
         model = self._registry().get(request.name, request.version)
         return pb.GetModelResponse(model=convert.model_message(model, is_default=model is self._registry().get("", "")))
 
-    async def _denoise(self, request: pb.DenoiseRequest, client: Client, deadline_s: float) -> pb.DenoiseResponse:
-        """Everything that happens to one image, whichever method brought it."""
+    async def _denoise(
+        self, request: pb.DenoiseRequest, client: Client, deadline_s: float
+    ) -> tuple[pb.DenoiseResponse, int]:
+        """Everything that happens to one image, whichever method brought it; and the most bytes that it answers."""
         model = self._registry().get(request.options.model, request.options.model_version)
         options = convert.options_of(request.options, request.image)
         source = convert.source_of(request.image)
@@ -146,23 +133,27 @@ class DenoiseServicer(denoised_pb2_grpc.DenoiseServiceServicer):
                 outcome = await self._denoiser.denoise(source, options, model, client=client, deadline_s=deadline_s)
         except TimeoutError as error:
             raise DeadlineExceeded("the deadline passed before the image was done; allow more time") from error
-        response = convert.response_of(outcome, request, model)
-        if response.ByteSize() > self._limits.message_bytes:
-            raise self._too_large(response.ByteSize(), "ask for JPEG, or send the image in parts")
-        return response
+        most_bytes = convert.most_bytes(outcome, source)
+        if most_bytes > self._limits.message_bytes:
+            raise self._too_large(most_bytes, "ask for JPEG, or send the image in parts")
+        return convert.response_of(outcome, request, model), most_bytes
 
     def _too_large(self, size_bytes: int, remedy: str) -> ImageTooLarge:
         return ImageTooLarge(
-            f"the answer has {size_bytes} bytes; a message holds at most {self._limits.message_bytes}; {remedy}",
+            f"the answer has up to {size_bytes} bytes; a message holds at most {self._limits.message_bytes}; {remedy}",
             field="options.output_container",
         )
 
-    async def _outcome(self, request: pb.DenoiseRequest, client: Client, deadline_s: float) -> pb.DenoiseResult:
+    async def _outcome(
+        self, request: pb.DenoiseRequest, client: Client, deadline_s: float
+    ) -> tuple[pb.DenoiseResult, int]:
         """Like :meth:`_denoise`, with errors as a status."""
         try:
-            return pb.DenoiseResult(response=await self._denoise(request, client, deadline_s))
+            response, most_bytes = await self._denoise(request, client, deadline_s)
         except Exception as error:  # noqa: BLE001 -- an item's failure is its outcome, whatever it is
-            return pb.DenoiseResult(status=observe_failure(error, self._metrics))
+            result = pb.DenoiseResult(status=observe_failure(error, self._metrics))
+            return result, result.ByteSize()
+        return pb.DenoiseResult(response=response), most_bytes
 
     async def _item_outcome(
         self, frame: pb.DenoiseStreamRequest, client: Client, stream_deadline_s: float
@@ -174,7 +165,8 @@ class DenoiseServicer(denoised_pb2_grpc.DenoiseServiceServicer):
         except ServiceError as error:
             return self._counted(pb.DenoiseResult(status=observe_failure(error, self._metrics)))
         deadline_s = min(stream_deadline_s, self._clock() + timeout_s)
-        return self._counted(await self._outcome(frame.request, client, deadline_s))
+        result, _ = await self._outcome(frame.request, client, deadline_s)
+        return self._counted(result)
 
     def _counted(self, result: pb.DenoiseResult) -> pb.DenoiseResult:
         self._metrics.requests.labels("DenoiseStream.item", Code.Name(result.status.code)).inc()

@@ -1,9 +1,11 @@
 """Maps errors to gRPC statuses with rich details: one table, and one interceptor that applies it to every method."""
 
+import asyncio
 import math
 import re
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any, Final, TypeAlias, cast
 
 import grpc
@@ -17,6 +19,8 @@ from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
 from service.errors import (
+    CapabilityMissing,
+    ClientGone,
     DeadlineExceeded,
     InvalidArgument,
     ItemCancelled,
@@ -40,11 +44,13 @@ ERROR_DOMAIN: Final = "denoised.v1"
 CODES: Final[dict[type[ServiceError], int]] = {
     InvalidArgument: Code.INVALID_ARGUMENT,
     ModelUnknown: Code.NOT_FOUND,
+    CapabilityMissing: Code.FAILED_PRECONDITION,
     Overloaded: Code.RESOURCE_EXHAUSTED,
     DeadlineExceeded: Code.DEADLINE_EXCEEDED,
     Unavailable: Code.UNAVAILABLE,
     NotImplementedYet: Code.UNIMPLEMENTED,
     ItemCancelled: Code.CANCELLED,
+    ClientGone: Code.CANCELLED,
     ModelFailed: Code.INTERNAL,
 }
 _UNKNOWN_TEXT: Final = "the service failed on this request; the cause is in its log under the request id"
@@ -117,33 +123,44 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
 
     def _unary(self, behaviour: Callable[..., Awaitable[Any]], name: str, request_id: str) -> Callable[..., Any]:
         async def call(request: Any, context: Context) -> Any:
-            structlog.contextvars.bind_contextvars(request_id=request_id, method=name)
-            try:
-                self._lifecycle.require_serving()
+            async with self._outcome(context, name, request_id):
                 with self._in_flight.hold():
-                    response = await behaviour(request, context)
-            except Exception as error:  # noqa: BLE001 -- the one place where anything becomes a status
-                await self._abort(error, context, name, request_id)
-            self._metrics.requests.labels(name, "OK").inc()
-            return response
+                    return await behaviour(request, context)
 
         return call
 
     def _stream(self, behaviour: Callable[..., Awaitable[None]], name: str, request_id: str) -> Callable[..., Any]:
         async def call(requests: AsyncIterator[Any], context: Context) -> None:
-            structlog.contextvars.bind_contextvars(request_id=request_id, method=name)
-            try:
-                self._lifecycle.require_serving()
+            async with self._outcome(context, name, request_id):
                 await behaviour(requests, context)
-            except Exception as error:  # noqa: BLE001 -- the one place where anything becomes a status
-                await self._abort(error, context, name, request_id)
-            self._metrics.requests.labels(name, "OK").inc()
 
         return call
 
+    @asynccontextmanager
+    async def _outcome(self, context: Context, name: str, request_id: str) -> AsyncIterator[None]:
+        """Around one call: counts how it ends, and turns what it raises into its status."""
+        structlog.contextvars.bind_contextvars(request_id=request_id, method=name)
+        try:
+            self._lifecycle.require_serving()
+            yield
+        except asyncio.CancelledError:
+            self._count(name, Code.CANCELLED)
+            _log.info("the call was cancelled")
+            raise
+        except ClientGone as error:
+            self._count(name, CODES[ClientGone])
+            _log.info("nobody is there to be answered", reason=error.reason, detail=str(error))
+        except Exception as error:  # noqa: BLE001 -- the one place where anything becomes a status
+            await self._abort(error, context, name, request_id)
+        else:
+            self._count(name, Code.OK)
+
+    def _count(self, name: str, code: int) -> None:
+        self._metrics.requests.labels(name, Code.Name(code)).inc()
+
     async def _abort(self, error: Exception, context: Context, name: str, request_id: str) -> None:
         status = observe_failure(error, self._metrics)
-        self._metrics.requests.labels(name, Code.Name(status.code)).inc()
+        self._count(name, status.code)
         trailers = [(_REQUEST_ID_KEY, request_id)]
         retry_after_s = retry_delay_s(error)
         if retry_after_s is not None:
@@ -157,7 +174,10 @@ def observe_failure(error: Exception, metrics: Metrics) -> Status:
     """Counts and logs a failed image, and returns its status."""
     if isinstance(error, ServiceError):
         metrics.refusals.labels(error.reason).inc()
-        _log.info("refused", reason=error.reason, detail=str(error))
+        if isinstance(error, ModelFailed):
+            _log.error("the model failed", reason=error.reason, detail=str(error))
+        else:
+            _log.info("refused", reason=error.reason, detail=str(error))
     else:
         metrics.refusals.labels(ServiceError.reason).inc()
         _log.error("request failed", exc_info=error)

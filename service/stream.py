@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager
 
 from denoised.v1 import denoised_pb2 as pb
-from service.errors import InvalidOption, ItemCancelled, NotImplementedYet, ServiceError
+from service.errors import ClientGone, InvalidOption, ItemCancelled, NotImplementedYet, ServiceError
 
 _ITEM_ID_LENGTH = 128
 
@@ -27,7 +27,8 @@ class ItemStream:
     ) -> None:
         """``run`` gives an item's outcome and never raises; ``refuse`` turns an error into one.
 
-        ``hold`` is entered from an item's arrival until its answer is written.
+        ``hold`` is entered one turn of the event loop after an item has come, and left when its answer is written.
+        Frames that are refused here are not held: they cost no work that draining could lose.
         """
         self._run = run
         self._refuse = refuse
@@ -40,7 +41,20 @@ class ItemStream:
         self._work: dict[str, asyncio.Task[pb.DenoiseResult]] = {}
 
     async def serve(self, frames: AsyncIterator[pb.DenoiseStreamRequest]) -> None:
-        """Returns when the client has sent its last frame and every item is answered."""
+        """Returns when the client has sent its last frame and every item is answered.
+
+        Raises:
+            ClientGone: an answer could not be written. Items that were still running are stopped.
+        """
+        try:
+            await self._serve(frames)
+        except ExceptionGroup as group:
+            gone, others = group.split(ClientGone)
+            if gone is None or others is not None:
+                raise
+            raise ClientGone("the client went away with answers unread") from group
+
+    async def _serve(self, frames: AsyncIterator[pb.DenoiseStreamRequest]) -> None:
         async with asyncio.TaskGroup() as group:
             async for frame in frames:
                 if frame.WhichOneof("frame") == "cancel":
@@ -69,6 +83,8 @@ class ItemStream:
         try:
             async with self._write_lock:
                 await self._write(pb.DenoiseStreamResponse(item_id=item_id, result=result))
+        except Exception as error:  # gRPC's own exceptions for a call that is gone are not public
+            raise ClientGone("an answer can't be written") from error
         finally:
             self._room.release()
 

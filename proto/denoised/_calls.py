@@ -31,9 +31,10 @@ class CleanOptions(TypedDict, total=False):
         strength: blend of input (0) and denoised image (1).
         output_container: file format of the answer to bytes and paths; left out, that of the input.
         jpeg_quality: 1..100, for answers in JPEG; left out, 95.
-        black_level: the sample value that is black, for arrays; left out, 0.
-        white_level: the sample value that is white, for arrays; left out, 255 for uint8, 65535 for uint16 and 1.0
-            for float32. A 12-bit camera's uint16 samples want 4095.
+        black_level: the sample value that is black; 0 when white_level alone is given.
+        white_level: the sample value that is white; when black_level alone is given, 255 for 8 bits, 65535 for 16
+            and 1.0 for float32. A 12-bit camera's 16-bit samples want 4095. Both left out: those of the model, when
+            it was trained on samples of the image's type, else as said.
     """
 
     model: str

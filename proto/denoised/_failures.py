@@ -42,6 +42,7 @@ _TABLE: Final[dict[tuple[grpc.StatusCode, str], type[DenoisedError]]] = {
     (_Code.INVALID_ARGUMENT, "OPTION_INVALID"): InvalidOptionError,
     (_Code.INVALID_ARGUMENT, _ANY_REASON): InvalidRequestError,
     (_Code.NOT_FOUND, "MODEL_UNKNOWN"): ModelUnknownError,
+    (_Code.FAILED_PRECONDITION, "CAPABILITY_MISSING"): NotSupportedError,
     (_Code.RESOURCE_EXHAUSTED, _NO_REASON): ImageTooLargeError,  # the transport's message limit gives no reason
     (_Code.RESOURCE_EXHAUSTED, _ANY_REASON): OverloadedError,
     (_Code.UNAVAILABLE, _ANY_REASON): ServerUnavailableError,

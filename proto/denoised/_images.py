@@ -12,7 +12,6 @@ from denoised.errors import (
     FileUnreadableError,
     InternalError,
     InvalidImageError,
-    InvalidOptionError,
     UnsupportedImageError,
 )
 from denoised.v1 import denoised_pb2 as pb
@@ -52,12 +51,6 @@ def prepare(image: ImageInput, *, black_level: float | None, white_level: float 
     """
     if isinstance(image, np.ndarray):
         return _prepare_array(image, black_level=black_level, white_level=white_level)
-    if black_level is not None or white_level is not None:
-        raise InvalidOptionError(
-            "black_level and white_level describe arrays; a file says itself what its samples mean: leave them out",
-            reason="OPTION_INVALID",
-            field="image.raw",
-        )
     if isinstance(image, str | os.PathLike):
         image = _read(Path(image))
     elif not isinstance(image, bytes):
@@ -66,7 +59,8 @@ def prepare(image: ImageInput, *, black_level: float | None, white_level: float 
             reason="IMAGE_UNSUPPORTED",
             field="image",
         )
-    return Prepared(message=pb.Image(encoded=pb.EncodedImage(data=image)), form=None)
+    encoded = pb.EncodedImage(data=image, black_level=black_level, white_level=white_level)
+    return Prepared(message=pb.Image(encoded=encoded), form=None)
 
 
 def restore(message: pb.Image, form: ArrayForm | None) -> AnyArray | bytes:

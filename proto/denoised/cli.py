@@ -78,6 +78,13 @@ def main() -> None:
     type=click.FloatRange(0, 1),
     help="Blend of input (0) and denoised image (1).  [default: 1]",
 )
+@click.option("--black-level", type=float, help="The sample value that is black.  [default: 0, or the model's]")
+@click.option(
+    "--white-level",
+    type=float,
+    help="The sample value that is white, such as 4095 of 12 bits in a 16-bit file.  [default: the largest, or the "
+    "model's]",
+)
 @click.option("--jpeg-quality", type=click.IntRange(1, 100), help="For outputs in JPEG.  [default: 95]")
 @_timeout_option
 @click.option("--skip-existing", is_flag=True, help="In a folder, leave images whose output exists already.")
@@ -87,6 +94,8 @@ def clean(
     server: str,
     model: str,
     strength: float | None,
+    black_level: float | None,
+    white_level: float | None,
     jpeg_quality: int | None,
     timeout_s: float,
     skip_existing: bool,  # noqa: FBT001 -- click passes options by name
@@ -103,6 +112,7 @@ def clean(
       denoised clean noisy.png -o clean.jpg --jpeg-quality 90
       denoised clean photos/ -o cleaned/ --skip-existing
       denoised clean night.png -o night-half.png --strength 0.5
+      denoised clean twelve-bit.png -o clean.png --white-level 4095
       DENOISED_SERVER=gpu-box:50051 denoised clean photos/ -o cleaned/
 
     \b
@@ -112,7 +122,9 @@ def clean(
       2  the command was wrong
       3  no server answers
     """  # noqa: D301 -- click reads \b as "keep these lines as they are"
-    options = CleanOptions(model=model, strength=strength, jpeg_quality=jpeg_quality)
+    options = CleanOptions(
+        model=model, strength=strength, black_level=black_level, white_level=white_level, jpeg_quality=jpeg_quality
+    )
     if source.is_file() and target.is_dir():
         target /= source.name
     try:
@@ -189,21 +201,26 @@ def _written(job: Job, result: CleanResult[bytes]) -> str | None:
 
 
 def _what_was_done(result: CleanResult[bytes]) -> str:
-    if result.noise_sigma is None:
+    if result.tile_count == 0:
         return f"unchanged at strength 0, {result.timings.total_s:.2f} s"
-    beyond = "" if result.sigma_in_trained_range else ", outside of what the model was trained for"
-    model = f"{result.model.name} {result.model.version}"
-    return f"noise of {result.noise_sigma:.1f} levels of 255{beyond}, {result.timings.total_s:.2f} s with {model}"
+    done = f"{result.timings.total_s:.2f} s with {result.model.name} {result.model.version}"
+    if result.noise_sigma is None:
+        return f"noise removed, its level is unknown to this model, {done}"
+    beyond = ", outside of what the model was trained for" if result.sigma_in_trained_range is False else ""
+    return f"noise of {result.noise_sigma:.1f} levels of 255{beyond}, {done}"
 
 
 def _table(loaded: tuple[Model, ...]) -> str:
-    rows = [("", "NAME", "VERSION", "CHANNELS", "SIGMA", "GMAC/MP", "LICENCE", "SUMMARY")]
+    rows = [("", "NAME", "VERSION", "KIND", "PRECISION", "CHANNELS", "SIZE", "SIGMA", "GMAC/MP", "LICENCE", "SUMMARY")]
     rows += [
         (
             "*" if model.is_default else "",
             model.name,
             model.version,
+            model.kind,
+            model.precision,
             str(model.channel_count),
+            f"{model.fixed_side_px}x{model.fixed_side_px}" if model.fixed_side_px else "any",
             f"{model.sigma_min:g}-{model.sigma_max:g}",
             f"{model.gmac_per_megapixel:g}",
             model.license,

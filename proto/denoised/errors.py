@@ -13,7 +13,8 @@
         ServerUnavailableError      NOT_READY, DRAINING, UNAVAILABLE when nothing answers; ``target``
       DeadlineExceededError       DEADLINE_EXCEEDED
       RequestCancelledError       CANCELLED
-      NotSupportedError           NOT_IMPLEMENTED: the API names it, this server doesn't do it
+      NotSupportedError           NOT_IMPLEMENTED: the API names it, this server doesn't do it; CAPABILITY_MISSING:
+                                  the model is loaded, but is made for something else
       InternalError               MODEL_FAILED, NONFINITE_OUTPUT, and whatever has no other place
 
 The client sends temporary errors again by itself (see ``RetryPolicy``); what it raises is the last one. Which
@@ -91,7 +92,7 @@ class RequestCancelledError(DenoisedError):
 
 
 class NotSupportedError(DenoisedError):
-    """This server does not do it."""
+    """This server, or the model that was named, does not do it."""
 
 
 class InternalError(DenoisedError):

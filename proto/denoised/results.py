@@ -1,7 +1,8 @@
 """What the client hands back: plain frozen values, durations in seconds, no protobuf."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from google.protobuf.duration_pb2 import Duration
 
@@ -36,10 +37,12 @@ class CleanResult(Generic[ImageT]):
 
     Attributes:
         image: an array for an array, the bytes of a file for bytes or a path.
-        noise_sigma: standard deviation of the noise found, in 8-bit levels (0..255). None when strength was 0 and
-            the input came back unread; so are the next two.
-        sigma_in_trained_range: whether the model was trained for that much noise.
-        clipped_sample_count: samples outside black..white that were clipped before denoising.
+        noise_sigma: standard deviation of the noise found, in 8-bit levels (0..255). None when the model estimates
+            none, and when strength was 0 and nothing was computed.
+        sigma_in_trained_range: whether the model was trained for that much noise. None when noise_sigma is, and when
+            the model's range is not known.
+        clipped_sample_count: samples outside black..white that were clipped before denoising. None when nothing was
+            computed.
         timings: where the server's time went.
         tile_count: tiles that the image was cut into; 0 when nothing was computed.
         shared_request_count: the most requests, this one included, that shared a batch with one of its tiles.
@@ -67,6 +70,14 @@ class Model:
         gmac_per_megapixel: cost, in 1e9 multiply-accumulate operations for one megapixel.
         clips_input: whether samples outside black..white are clipped first, as in its training.
         is_default: whether it is used when no model is named.
+        kind: family of the network, such as ``conv_dae``.
+        capabilities: what it can be asked for, such as ``denoise``; those that this client doesn't know are left out.
+        precision: ``fp32`` or ``int8``; empty when this client doesn't know it.
+        fixed_side_px: the only height and width of an image that it takes; 0 means any.
+        code_length: numbers in its latent code; 0 means that it has none.
+        sample_type: of the images that it was trained on, ``u8``, ``u16`` or ``f32``; images of that type have the
+            next two levels unless they state others.
+        black_level, white_level: the sample values that were black and white.
     """
 
     name: str
@@ -80,6 +91,14 @@ class Model:
     gmac_per_megapixel: float
     license: str
     is_default: bool
+    kind: str
+    capabilities: tuple[str, ...]
+    precision: str
+    fixed_side_px: int
+    code_length: int
+    sample_type: str
+    black_level: float
+    white_level: float
 
 
 def clean_result(response: pb.DenoiseResponse, image: ImageT) -> CleanResult[ImageT]:
@@ -87,8 +106,10 @@ def clean_result(response: pb.DenoiseResponse, image: ImageT) -> CleanResult[Ima
     report = response.report if response.HasField("report") else None
     return CleanResult(
         image=image,
-        noise_sigma=report.noise_sigma if report is not None else None,
-        sigma_in_trained_range=report.sigma_in_trained_range if report is not None else None,
+        noise_sigma=report.noise_sigma if report is not None and report.HasField("noise_sigma") else None,
+        sigma_in_trained_range=(
+            report.sigma_in_trained_range if report is not None and report.HasField("sigma_in_trained_range") else None
+        ),
         clipped_sample_count=report.clipped_sample_count if report is not None else None,
         timings=Timings(
             decode_s=_seconds(response.timings.decode),
@@ -118,7 +139,25 @@ def model(message: pb.Model) -> Model:
         gmac_per_megapixel=message.gmac_per_megapixel,
         license=message.license,
         is_default=message.is_default,
+        kind=message.kind,
+        capabilities=tuple(_CAPABILITIES[number] for number in message.capabilities if number in _CAPABILITIES),
+        precision=_PRECISIONS.get(message.precision, ""),
+        fixed_side_px=message.fixed_side_px,
+        code_length=message.code_length,
+        sample_type=_SAMPLE_TYPES.get(message.sample_type, ""),
+        black_level=message.black_level,
+        white_level=message.white_level,
     )
+
+
+def _names(numbers: Mapping[str, int], prefix: str) -> dict[int, str]:
+    """The values of an enumeration by number, in the form that people write; the unspecified one is none of them."""
+    return {number: name.removeprefix(prefix).lower() for name, number in numbers.items() if number}
+
+
+_CAPABILITIES: Final = _names(dict(pb.Capability.items()), "CAPABILITY_")
+_PRECISIONS: Final = _names(dict(pb.Precision.items()), "PRECISION_")
+_SAMPLE_TYPES: Final = _names(dict(pb.SampleType.items()), "SAMPLE_TYPE_")
 
 
 def _seconds(duration: Duration) -> float:

@@ -1,28 +1,36 @@
 """Image files: which codec a container has, and what fits into which container."""
 
-from service.codec import jpeg, png, png_header
+from dataclasses import replace
+
+from service.codec import jpeg, levels, png, png_header
 from service.errors import InvalidOption
 from service.types import Container, Image, ImageHeader
 
 OUTPUT_FIELD = "options.output_container"
 
 
-def decode(data: bytes, header: ImageHeader) -> Image:
+def decode(
+    data: bytes, header: ImageHeader, *, black_level: float | None = None, white_level: float | None = None
+) -> Image:
     """The image in a PNG or JPEG file of which ``sniff`` gave ``header``.
 
-    16 bits stay 16 bits, fewer than 8 become 8, a palette becomes RGB. The orientation tag is not applied.
+    16 bits stay 16 bits, fewer than 8 become 8, a palette becomes RGB. The orientation tag is not applied. The levels
+    are those of the samples that come out; None for the ends of their type.
 
     Raises:
+        InvalidSamples: levels without a range between them.
         InvalidImage: damaged or truncated, or other than the header says.
         UnsupportedImage: intact, but of a kind that is not served.
     """
+    black, white = levels.resolve(black_level, white_level, bits=header.bits, field="image.encoded")
     match header.container:
         case Container.PNG:
-            return png.decode(data, header)
+            image = png.decode(data, header)
         case Container.JPEG:
-            return jpeg.decode(data, header)
+            image = jpeg.decode(data, header)
         case Container.RAW:
             raise ValueError("raw samples are no file; use decode_raw")
+    return replace(image, black_level=black, white_level=white)
 
 
 def check_encodable(header: ImageHeader, container: Container, *, jpeg_quality: int) -> None:

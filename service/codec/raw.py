@@ -1,13 +1,12 @@
 """Raw samples: no file format, so every property comes from the request and is checked here."""
 
-import math
 from enum import Enum
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from service.codec import planes
+from service.codec import levels, planes
 from service.errors import InvalidSamples
 from service.types import Container, Image, ImageHeader, Metadata
 
@@ -22,13 +21,6 @@ class SampleType(Enum):
     @property
     def dtype(self) -> np.dtype[Any]:
         return np.dtype(self.value)
-
-    @property
-    def default_white_level(self) -> float:
-        return 1.0 if self is SampleType.F32 else float((1 << 8 * self.dtype.itemsize) - 1)
-
-
-_LEAST_SPAN, _MOST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 
 
 class SampleLayout(Enum):
@@ -91,9 +83,7 @@ def decode_raw(
             f"{header.decoded_bytes} bytes, got {len(data)}; send all samples, without stride or padding",
             field="image.raw.data",
         )
-    black = 0.0 if black_level is None else black_level
-    white = sample_type.default_white_level if white_level is None else white_level
-    _check_levels(black, white)
+    black, white = levels.resolve(black_level, white_level, bits=header.bits, field="image.raw")
     flat = np.frombuffer(data, sample_type.dtype)
     height_px, width_px, channels = header.height_px, header.width_px, header.channels
     samples = (
@@ -111,19 +101,6 @@ def encode_raw(image: Image, layout: SampleLayout) -> bytes:
     samples = planes.join(image)
     ordered = samples if layout is SampleLayout.HWC else samples.transpose(2, 0, 1)
     return ordered.astype(ordered.dtype.newbyteorder("<"), copy=False).tobytes()
-
-
-def _check_levels(black_level: float, white_level: float) -> None:
-    for name, level in (("black_level", black_level), ("white_level", white_level)):
-        if not math.isfinite(level):
-            raise InvalidSamples(f"{name} is {level}; it must be a finite number", field=f"image.raw.{name}")
-    # In single precision, which the network computes in: else the levels would be infinite, or one.
-    if not _LEAST_SPAN <= white_level - black_level <= _MOST or max(abs(black_level), abs(white_level)) > _MOST:
-        raise InvalidSamples(
-            f"white_level {white_level} is not above black_level {black_level} by a finite amount; "
-            "set it to the sample value that is white",
-            field="image.raw.white_level",
-        )
 
 
 def _check_finite(samples: NDArray[np.float32]) -> None:

@@ -126,10 +126,10 @@ def _noisy(recipe: _Recipe, photograph: NDArray[np.uint8], *, key: int) -> Pictu
         top, left = recipe.top_left_px
         name = f"{name}-{recipe.detail}"
         original = photograph[top : top + _DETAIL_SIDE_PX, left : left + _DETAIL_SIDE_PX]
-    spec = NoiseSpec("gaussian", recipe.sigma, recipe.sigma, quantise="u8" if recipe.bits == 8 else "u16")
+    spec = NoiseSpec.gaussian(recipe.sigma, recipe.sigma, quantise="u8" if recipe.bits == 8 else "u16")
     white = 255 if recipe.bits == 8 else 65_535
     clean = np.atleast_3d(original).astype(np.float32) / np.float32(255)
-    noisy = spec.apply(clean, sigma=recipe.sigma, rng=keyed_rng(_SEED, key))
+    noisy = spec.apply(clean, keyed_rng(_SEED, key)).image
     samples = np.rint(noisy * np.float32(white)).astype(f"u{recipe.bits // 8}")
     image = Image(colour=samples, alpha=None, black_level=0.0, white_level=float(white))
     return Picture(

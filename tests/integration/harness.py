@@ -4,24 +4,21 @@ Knows how to start, await, watch and stop it and how to connect to it; knows not
 """
 
 import http.client
-import json
-import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, cast
+from typing import Final
 
 import grpc
 from prometheus_client.parser import text_string_to_metric_families
 
 from denoised.v1.denoised_pb2_grpc import DenoiseServiceStub
+from service.demo.process import launch, log_of, ports_of
 
-REPOSITORY: Final = Path(__file__).resolve().parents[2]
 # How long things may take on the slowest machine; nothing waits for so long unless something is broken.
 LIMIT_S: Final = 60.0
 _START_LIMIT_S: Final = 180.0
@@ -122,45 +119,27 @@ def connected(target: str) -> Iterator[DenoiseServiceStub]:
 
 @contextmanager
 def launched(folder: Path, **settings: object) -> Iterator[subprocess.Popen[bytes]]:
-    """``python -m service`` with settings such as ``lane_count=1``; killed if it outlives the block.
-
-    Its log and the file with its ports lie in ``folder``.
-    """
-    chosen = {"grpc_port": 0, "http_port": 0, "grpc_host": "127.0.0.1", "http_host": "127.0.0.1"} | settings
-    environment = {f"DENOISED_{name.upper()}": str(value) for name, value in chosen.items()}
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "service"],
-            cwd=REPOSITORY,
-            env=os.environ
-            | {
-                "PYTHONPATH": os.pathsep.join((str(REPOSITORY), str(REPOSITORY / "proto"))),
-                "DENOISED_PORTS_FILE": str(folder / "ports.json"),
-            }
-            | environment,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-        try:
-            yield process
-        finally:
-            if process.poll() is None:
-                process.kill()
-            process.wait()
+    """``python -m service`` with settings such as ``lane_count=1``; killed if it outlives the block."""
+    process = launch(folder, **settings)
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
 
 
 def ready(process: subprocess.Popen[bytes], folder: Path) -> RunningService:
     """Waits until a launched service says where it listens."""
-    ports_file = folder / "ports.json"
 
     def has_spoken() -> bool:
         assert process.poll() is None, f"the service ended with {process.returncode}:\n{log_of(folder)}"
-        return ports_file.exists()
+        return ports_of(folder) is not None
 
     until(has_spoken, "the service was ready", limit_s=_START_LIMIT_S)
-    ports = cast("dict[str, int]", json.loads(ports_file.read_text(encoding="utf-8")))
-    return RunningService(process, folder, f"127.0.0.1:{ports['grpc_port']}", ports["http_port"])
+    ports = ports_of(folder)
+    assert ports is not None
+    return RunningService(process, folder, f"127.0.0.1:{ports[0]}", ports[1])
 
 
 @contextmanager
@@ -178,7 +157,3 @@ def stopped(service: RunningService) -> None:
         service.process.send_signal(signal.SIGTERM)
     assert service.process.wait(LIMIT_S) == 0, service.log()
     assert not [line for line in service.log().splitlines() if '"level": "error"' in line or "Traceback" in line]
-
-
-def log_of(folder: Path) -> str:
-    return (folder / "log").read_text(encoding="utf-8", errors="replace")

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from grpc_health.v1.health_pb2 import HealthCheckResponse
 
+from service.demo.process import log_of
 from service.registry import MODEL_FILE
 from tests.integration import harness
 from tests.integration.harness import LIMIT_S, RunningService, connected
@@ -71,7 +72,7 @@ def test_a_call_before_that_is_told_to_come_back(birth: Birth) -> None:
 
 def test_a_setting_that_does_not_exist_ends_it_with_2(tmp_path: Path) -> None:
     assert _ends(tmp_path, lanes=3) == 2
-    assert "DENOISED_LANES: no such setting" in harness.log_of(tmp_path)
+    assert "DENOISED_LANES: no such setting" in log_of(tmp_path)
 
 
 def test_an_empty_model_store_ends_it_with_1(tmp_path: Path) -> None:
@@ -79,7 +80,7 @@ def test_an_empty_model_store_ends_it_with_1(tmp_path: Path) -> None:
     store.mkdir()
 
     assert _ends(tmp_path, models_dir=store) == 1
-    assert f"the model store {store} holds no" in harness.log_of(tmp_path)
+    assert f"the model store {store} holds no" in log_of(tmp_path)
 
 
 def test_a_damaged_model_ends_it_with_1(oracle: Oracle, tmp_path: Path) -> None:
@@ -88,20 +89,32 @@ def test_a_damaged_model_ends_it_with_1(oracle: Oracle, tmp_path: Path) -> None:
     path.write_bytes(oracle.path.read_bytes()[:-1000])
 
     assert _ends(tmp_path, models_dir=tmp_path / "store") == 1
-    assert f"{path} is no model that ONNX Runtime can load" in harness.log_of(tmp_path)
+    assert f"{path}: the file " in log_of(tmp_path)
+    assert "export it again" in log_of(tmp_path) or "is damaged" in log_of(tmp_path)
 
 
-def test_a_port_that_is_taken_ends_it_with_1(wide_service: RunningService, tmp_path: Path) -> None:
-    assert _ends(tmp_path, http_port=wide_service.http_port) == 1
-    assert "the service could not start" in harness.log_of(tmp_path)
-    assert str(wide_service.http_port) in harness.log_of(tmp_path)
+@pytest.mark.parametrize("name", ["grpc", "http"])
+def test_a_port_that_is_taken_ends_it_with_1(wide_service: RunningService, tmp_path: Path, name: str) -> None:
+    port = int(wide_service.grpc_target.split(":")[1]) if name == "grpc" else wide_service.http_port
+    assert _ends(tmp_path, **{f"{name}_port": port}) == 1
+    assert "the service could not start" in log_of(tmp_path)
+    assert f"can't listen on 127.0.0.1:{port}" in log_of(tmp_path)
+    assert f"set DENOISED_{name.upper()}_HOST" in log_of(tmp_path)
+
+
+def test_a_ports_file_in_no_folder_ends_it_with_1(oracle: Oracle, tmp_path: Path) -> None:
+    path = tmp_path / "no-such-folder" / "ports.json"
+    assert _ends(tmp_path, ports_file=path) == 1
+    assert f"the ports can't be written to {path}: No such file or directory; set DENOISED_PORTS_FILE" in (
+        log_of(tmp_path)
+    )
 
 
 def _ends(folder: Path, **settings: object) -> int:
     """The exit code of a service that must not start; one line or a few, never a traceback."""
     with harness.launched(folder, **settings) as process:
         code = process.wait(LIMIT_S)
-    assert "Traceback" not in harness.log_of(folder)
+    assert "Traceback" not in log_of(folder)
     return code
 
 

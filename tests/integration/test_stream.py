@@ -189,6 +189,10 @@ async def test_an_id_is_taken_until_it_is_answered(stream: Stream, plug: Plug, a
 async def test_a_client_that_cancels_the_stream_takes_its_items_along(
     narrow: RunningService, stream: Stream, plug: Plug, alone: list[pb.Image]
 ) -> None:
+    def cancelled_count() -> float:
+        return narrow.metric("denoised_requests_total", method="DenoiseStream", code="CANCELLED")
+
+    cancelled_before = cancelled_count()
     with connected(narrow.grpc_target) as neighbour:
         async with HeldPlug(plug) as held:
             for number in range(3):
@@ -202,6 +206,7 @@ async def test_a_client_that_cancels_the_stream_takes_its_items_along(
         answer = await asyncio.to_thread(patient.result)
 
     assert answer.image == alone[4]
+    await asyncio.to_thread(until, lambda: cancelled_count() == cancelled_before + 1, "the stream was counted")
 
 
 async def test_the_server_stops_reading_while_too_many_items_are_unanswered(stream: Stream, plug: Plug) -> None:

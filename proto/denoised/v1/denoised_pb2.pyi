@@ -30,6 +30,20 @@ class SampleLayout(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     SAMPLE_LAYOUT_UNSPECIFIED: _ClassVar[SampleLayout]
     SAMPLE_LAYOUT_HWC: _ClassVar[SampleLayout]
     SAMPLE_LAYOUT_CHW: _ClassVar[SampleLayout]
+
+class Capability(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    CAPABILITY_UNSPECIFIED: _ClassVar[Capability]
+    CAPABILITY_DENOISE: _ClassVar[Capability]
+    CAPABILITY_ENCODE: _ClassVar[Capability]
+    CAPABILITY_DECODE: _ClassVar[Capability]
+    CAPABILITY_GENERATE: _ClassVar[Capability]
+
+class Precision(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    PRECISION_UNSPECIFIED: _ClassVar[Precision]
+    PRECISION_FP32: _ClassVar[Precision]
+    PRECISION_INT8: _ClassVar[Precision]
 CONTAINER_UNSPECIFIED: Container
 CONTAINER_PNG: Container
 CONTAINER_JPEG: Container
@@ -41,14 +55,26 @@ SAMPLE_TYPE_F32: SampleType
 SAMPLE_LAYOUT_UNSPECIFIED: SampleLayout
 SAMPLE_LAYOUT_HWC: SampleLayout
 SAMPLE_LAYOUT_CHW: SampleLayout
+CAPABILITY_UNSPECIFIED: Capability
+CAPABILITY_DENOISE: Capability
+CAPABILITY_ENCODE: Capability
+CAPABILITY_DECODE: Capability
+CAPABILITY_GENERATE: Capability
+PRECISION_UNSPECIFIED: Precision
+PRECISION_FP32: Precision
+PRECISION_INT8: Precision
 
 class EncodedImage(_message.Message):
-    __slots__ = ("data", "container")
+    __slots__ = ("data", "container", "black_level", "white_level")
     DATA_FIELD_NUMBER: _ClassVar[int]
     CONTAINER_FIELD_NUMBER: _ClassVar[int]
+    BLACK_LEVEL_FIELD_NUMBER: _ClassVar[int]
+    WHITE_LEVEL_FIELD_NUMBER: _ClassVar[int]
     data: bytes
     container: Container
-    def __init__(self, data: _Optional[bytes] = ..., container: _Optional[_Union[Container, str]] = ...) -> None: ...
+    black_level: float
+    white_level: float
+    def __init__(self, data: _Optional[bytes] = ..., container: _Optional[_Union[Container, str]] = ..., black_level: _Optional[float] = ..., white_level: _Optional[float] = ...) -> None: ...
 
 class RawImage(_message.Message):
     __slots__ = ("data", "sample_type", "layout", "height_px", "width_px", "channel_count", "black_level", "white_level")
@@ -227,7 +253,7 @@ class ListModelsRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class Model(_message.Message):
-    __slots__ = ("reference", "summary", "channel_count", "sigma_min", "sigma_max", "clips_input", "gmac_per_megapixel", "license", "is_default")
+    __slots__ = ("reference", "summary", "channel_count", "sigma_min", "sigma_max", "clips_input", "gmac_per_megapixel", "license", "is_default", "kind", "capabilities", "precision", "fixed_side_px", "code_length", "sample_type", "black_level", "white_level")
     REFERENCE_FIELD_NUMBER: _ClassVar[int]
     SUMMARY_FIELD_NUMBER: _ClassVar[int]
     CHANNEL_COUNT_FIELD_NUMBER: _ClassVar[int]
@@ -237,6 +263,14 @@ class Model(_message.Message):
     GMAC_PER_MEGAPIXEL_FIELD_NUMBER: _ClassVar[int]
     LICENSE_FIELD_NUMBER: _ClassVar[int]
     IS_DEFAULT_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    CAPABILITIES_FIELD_NUMBER: _ClassVar[int]
+    PRECISION_FIELD_NUMBER: _ClassVar[int]
+    FIXED_SIDE_PX_FIELD_NUMBER: _ClassVar[int]
+    CODE_LENGTH_FIELD_NUMBER: _ClassVar[int]
+    SAMPLE_TYPE_FIELD_NUMBER: _ClassVar[int]
+    BLACK_LEVEL_FIELD_NUMBER: _ClassVar[int]
+    WHITE_LEVEL_FIELD_NUMBER: _ClassVar[int]
     reference: ModelReference
     summary: str
     channel_count: int
@@ -246,7 +280,15 @@ class Model(_message.Message):
     gmac_per_megapixel: float
     license: str
     is_default: bool
-    def __init__(self, reference: _Optional[_Union[ModelReference, _Mapping]] = ..., summary: _Optional[str] = ..., channel_count: _Optional[int] = ..., sigma_min: _Optional[float] = ..., sigma_max: _Optional[float] = ..., clips_input: bool = ..., gmac_per_megapixel: _Optional[float] = ..., license: _Optional[str] = ..., is_default: bool = ...) -> None: ...
+    kind: str
+    capabilities: _containers.RepeatedScalarFieldContainer[Capability]
+    precision: Precision
+    fixed_side_px: int
+    code_length: int
+    sample_type: SampleType
+    black_level: float
+    white_level: float
+    def __init__(self, reference: _Optional[_Union[ModelReference, _Mapping]] = ..., summary: _Optional[str] = ..., channel_count: _Optional[int] = ..., sigma_min: _Optional[float] = ..., sigma_max: _Optional[float] = ..., clips_input: bool = ..., gmac_per_megapixel: _Optional[float] = ..., license: _Optional[str] = ..., is_default: bool = ..., kind: _Optional[str] = ..., capabilities: _Optional[_Iterable[_Union[Capability, str]]] = ..., precision: _Optional[_Union[Precision, str]] = ..., fixed_side_px: _Optional[int] = ..., code_length: _Optional[int] = ..., sample_type: _Optional[_Union[SampleType, str]] = ..., black_level: _Optional[float] = ..., white_level: _Optional[float] = ...) -> None: ...
 
 class ListModelsResponse(_message.Message):
     __slots__ = ("models", "limits")

@@ -68,6 +68,7 @@ class DenoiseServiceServicer(object):
 
     def Denoise(self, request, context):
         """Denoises one image. For images of a few megapixels; many images are cheaper in DenoiseStream.
+        FAILED_PRECONDITION (CAPABILITY_MISSING) when the model is one that does not denoise.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import cast
 
 import grpc
 import pytest
@@ -69,6 +70,7 @@ class ScriptedService(denoised_pb2_grpc.DenoiseServiceServicer):
     batch_of: int = 1
     most_unanswered: int = 0
     report_is_omitted: bool = False
+    noise_is_unknown: bool = False
     answer: Callable[[grpc.ServicerContext], pb.DenoiseResponse] | None = None
 
     def __post_init__(self) -> None:
@@ -120,6 +122,14 @@ class ScriptedService(denoised_pb2_grpc.DenoiseServiceServicer):
                     gmac_per_megapixel=12.5,
                     license="Apache-2.0",
                     is_default=version == "2",
+                    kind="conv_dae",
+                    capabilities=[pb.CAPABILITY_DENOISE, pb.CAPABILITY_UNSPECIFIED, cast("pb.Capability", 99)],
+                    precision=pb.PRECISION_INT8 if version == "2" else pb.PRECISION_FP32,
+                    fixed_side_px=28 if version == "2" else 0,
+                    code_length=32 if version == "2" else 0,
+                    sample_type=pb.SAMPLE_TYPE_U16,
+                    black_level=64,
+                    white_level=4095,
                 )
                 for version in ("1", "2")
             ]
@@ -151,9 +161,9 @@ class ScriptedService(denoised_pb2_grpc.DenoiseServiceServicer):
             model=pb.ModelReference(name="cdae", version="2", digest="ab" * 32),
         )
         if not self.report_is_omitted:
-            response.report.CopyFrom(
-                pb.NoiseReport(noise_sigma=24.5, sigma_in_trained_range=True, clipped_sample_count=7)
-            )
+            response.report.clipped_sample_count = 7
+            if not self.noise_is_unknown:
+                response.report.noise_sigma, response.report.sigma_in_trained_range = 24.5, True
         return response
 
 

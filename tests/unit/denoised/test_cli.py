@@ -42,13 +42,24 @@ def test_a_file_is_cleaned_and_described(server: Server, photos: Path, tmp_path:
     assert "cdae 2" in result.stdout
 
 
+def test_a_file_is_cleaned_by_a_model_that_does_not_estimate_noise(
+    server: Server, photos: Path, tmp_path: Path
+) -> None:
+    server.service.noise_is_unknown = True
+    result = run("clean", photos / "a.png", "-o", tmp_path / "clean.png", target=server.target)
+    assert result.exit_code == 0, result.output
+    assert "its level is unknown to this model, 1.50 s with cdae 2" in result.stdout
+
+
 def test_the_ending_of_the_output_chooses_the_container(server: Server, photos: Path, tmp_path: Path) -> None:
     result = run(
         *("clean", photos / "a.png", "-o", tmp_path / "a.jpg", "--jpeg-quality", 80, "--strength", 0.5),
-        *("--model", "cdae"),
+        *("--model", "cdae", "--black-level", 64, "--white-level", 4095),
         target=server.target,
     )
     assert result.exit_code == 0, result.output
+    encoded = server.service.requests[0].image.encoded
+    assert (encoded.black_level, encoded.white_level) == (64, 4095)
     assert server.service.requests[0].options == pb.DenoiseOptions(
         model="cdae", strength=0.5, output_container=pb.CONTAINER_JPEG, jpeg_quality=80
     )
@@ -173,9 +184,14 @@ def test_models_are_a_table_with_the_default_marked(server: Server) -> None:
     result = run("models", target=server.target)
     assert result.exit_code == 0
     header, older, newer = result.stdout.splitlines()
-    assert header.split() == ["NAME", "VERSION", "CHANNELS", "SIGMA", "GMAC/MP", "LICENCE", "SUMMARY"]
-    assert older.split() == ["cdae", "1", "3", "0-55", "12.5", "Apache-2.0", "For", "photographs."]
+    assert header.split() == [
+        *("NAME", "VERSION", "KIND", "PRECISION", "CHANNELS", "SIZE", "SIGMA", "GMAC/MP", "LICENCE", "SUMMARY")
+    ]
+    assert older.split() == [
+        *("cdae", "1", "conv_dae", "fp32", "3", "any", "0-55", "12.5", "Apache-2.0", "For", "photographs.")
+    ]
     assert newer.startswith("*  cdae")
+    assert newer.split()[3:7] == ["conv_dae", "int8", "3", "28x28"]
 
 
 def test_help_teaches_by_example() -> None:

@@ -161,7 +161,8 @@ def test_options_travel_and_omitted_ones_stay_unset(caller: Caller, server: Serv
         b"x", model="cdae", model_version="2", strength=0.0, output_container="jpeg", jpeg_quality=80, timeout_s=5
     )
     caller.clean(ramp((2, 2), "uint16"), black_level=64, white_level=4095)
-    plain, full, levels = server.service.requests
+    caller.clean(b"x", black_level=64, white_level=4095)
+    plain, full, levels, file_levels = server.service.requests
     assert plain.options == pb.DenoiseOptions()
     assert not plain.options.HasField("strength")
     assert full.options == pb.DenoiseOptions(
@@ -169,6 +170,8 @@ def test_options_travel_and_omitted_ones_stay_unset(caller: Caller, server: Serv
     )
     assert full.options.HasField("strength")
     assert (levels.image.raw.black_level, levels.image.raw.white_level) == (64, 4095)
+    assert file_levels.image.encoded == pb.EncodedImage(data=b"x", black_level=64, white_level=4095)
+    assert not plain.image.encoded.HasField("white_level")
 
 
 def test_a_result_says_what_the_server_said(caller: Caller) -> None:
@@ -177,6 +180,12 @@ def test_a_result_says_what_the_server_said(caller: Caller) -> None:
     assert (result.timings.compute_s, result.timings.total_s, result.timings.queue_s) == (0.25, 1.5, 0.0)
     assert (result.tile_count, result.shared_request_count, result.shared_client_count) == (4, 3, 2)
     assert (result.model.name, result.model.version, result.model.digest) == ("cdae", "2", "ab" * 32)
+
+
+def test_noise_that_the_model_does_not_estimate_is_none_not_zero(caller: Caller, server: Server) -> None:
+    server.service.noise_is_unknown = True
+    result = caller.clean(b"x")
+    assert (result.noise_sigma, result.sigma_in_trained_range, result.clipped_sample_count) == (None, None, 7)
 
 
 def test_an_omitted_report_is_none_not_zero(caller: Caller, server: Server) -> None:
@@ -196,7 +205,6 @@ def test_an_omitted_report_is_none_not_zero(caller: Caller, server: Server) -> N
         (Path("no") / "such.png", {}, FileUnreadableError, "such.png.*No such file"),
         (np.zeros((2, 2), "uint8"), {"output_container": "png"}, InvalidOptionError, "answered with an array"),
         (b"x", {"output_container": "webp"}, InvalidOptionError, "webp.*png, jpeg"),
-        (b"x", {"white_level": 4095}, InvalidOptionError, "white_level"),
         (b"x", {"jpeg_quality": 10**12}, InvalidOptionError, "can't be sent"),
         (b"x", {"timeout_s": 0}, InvalidOptionError, "timeout_s is 0"),
         (b"x", {"timeout_s": float("nan")}, InvalidOptionError, "timeout_s is nan"),
@@ -224,6 +232,16 @@ def test_models_are_listed_in_the_servers_order(caller: Caller) -> None:
         ("cdae", "2", True),
     ]
     assert (models[0].sigma_max, models[0].gmac_per_megapixel, models[0].license) == (55, 12.5, "Apache-2.0")
+
+
+def test_a_model_says_what_it_is_and_which_images_it_takes(caller: Caller) -> None:
+    any_size, one_size = caller.models()
+    assert (any_size.kind, any_size.precision, any_size.fixed_side_px, any_size.code_length) == (
+        *("conv_dae", "fp32", 0, 0),
+    )
+    assert (one_size.precision, one_size.fixed_side_px, one_size.code_length) == ("int8", 28, 32)
+    assert (any_size.sample_type, any_size.black_level, any_size.white_level) == ("u16", 64.0, 4095.0)
+    assert any_size.capabilities == ("denoise",), "a capability of a later server is left out"
 
 
 # --- deadlines and retries ---------------------------------------------------------------------------------------

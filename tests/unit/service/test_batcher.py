@@ -68,15 +68,17 @@ class Network:
     run_s: float = 1.0
     batches: list[list[float]] = field(default_factory=list)
     lanes: list[int] = field(default_factory=list)
+    has_map: bool = True
 
-    def run(self, units: Units, *, lane: int) -> tuple[Units, Units]:
+    def run(self, units: Units, *, lane: int) -> tuple[Units, Units | None]:
         values = [float(unit.flat[0]) for unit in units]
         self.batches.append(values)
         self.lanes.append(lane)
         self.clock.now_s += self.run_s
         if POISON in values:
             raise RuntimeError("poisoned")
-        return units * np.float32(2) + np.float32(1), units[:, :1, ::2, ::2] / np.float32(3)
+        sigma_map = units[:, :1, ::2, ::2] / np.float32(3)
+        return units * np.float32(2) + np.float32(1), sigma_map if self.has_map else None
 
 
 class Picture:
@@ -90,23 +92,25 @@ class Picture:
         self.noisy: Units = noise
         self.read_error = read_error
         self.write_error = write_error
-        self.answers: list[tuple[Units, Units]] = []
+        self.answers: list[tuple[Units, Units | None]] = []
 
     def read(self) -> Units:
         if self.read_error is not None:
             raise self.read_error
         return self.noisy
 
-    def write(self, denoised: Units, sigma_map: Units) -> None:
+    def write(self, denoised: Units, sigma_map: Units | None) -> None:
         if self.write_error is not None:
             raise self.write_error
-        self.answers.append((denoised.copy(), sigma_map.copy()))
+        self.answers.append((denoised.copy(), None if sigma_map is None else sigma_map.copy()))
 
-    def assert_right(self) -> None:
+    def assert_right(self, *, has_map: bool = True) -> None:
         """Answered once, bit for bit as if it had run alone."""
         ((denoised, sigma_map),) = self.answers
         np.testing.assert_array_equal(denoised, self.noisy * np.float32(2) + np.float32(1))
-        np.testing.assert_array_equal(sigma_map, self.noisy[:, :1, ::2, ::2] / np.float32(3))
+        assert (sigma_map is not None) == has_map
+        if sigma_map is not None:
+            np.testing.assert_array_equal(sigma_map, self.noisy[:, :1, ::2, ::2] / np.float32(3))
 
 
 class Bench:
@@ -174,6 +178,18 @@ async def test_a_batch_forms_while_the_lane_is_busy() -> None:
     await bench.run_all()
     assert bench.network.batches == [[0], [1, 2, 3, 4], [5]]
     assert [task.result().shared_request_count for task in tasks] == [1, 4, 4, 4, 4, 1]
+
+
+async def test_a_network_without_a_noise_map_shares_batches_too() -> None:
+    bench = Bench()
+    bench.network.has_map = False
+    pictures = [Picture(value) for value in (1.0, 2.0, 3.0)]
+    tasks = [bench.submit([picture]) for picture in pictures]
+    await bench.run_all()
+    await outcomes(tasks)
+    assert bench.network.batches == [[1.0], [2.0, 3.0]]
+    for picture in pictures:
+        picture.assert_right(has_map=False)
 
 
 async def test_one_images_tiles_spread_over_idle_lanes() -> None:
@@ -317,6 +333,12 @@ async def test_idle_waits_for_what_runs_and_for_what_is_queued_behind_it() -> No
 
 
 # --- who is refused, and who is taken back --------------------------------------------------------------------------
+
+
+async def test_a_request_without_units_is_refused_instead_of_waiting_for_ever() -> None:
+    bench = Bench()
+    with pytest.raises(ValueError, match="submit at least one"):
+        await bench.batcher.submit([], group=GROUP, client=ALICE, deadline_s=NEVER_S)
 
 
 async def test_a_full_queue_refuses_a_request_as_a_whole_and_says_when_to_come_back() -> None:
@@ -520,12 +542,12 @@ async def test_a_batch_of_which_nothing_can_be_read_never_reaches_the_network() 
 
 async def test_an_engine_that_answers_too_few_units_fails_only_those_without_an_answer() -> None:
     class Short(Network):
-        def run(self, units: Units, *, lane: int) -> tuple[Units, Units]:
-            image, sigma_map = super().run(units, lane=lane)
-            return image[:1], sigma_map[:1]
+        def run(self, units: Units, *, lane: int) -> tuple[Units, Units | None]:
+            image, _ = super().run(units, lane=lane)
+            return image[:1], None
 
     class Strict(Picture):
-        def write(self, denoised: Units, sigma_map: Units) -> None:
+        def write(self, denoised: Units, sigma_map: Units | None) -> None:
             super().write(denoised[0:1].reshape(self.noisy.shape), sigma_map)
 
     bench = Bench(units_in_batch=2)

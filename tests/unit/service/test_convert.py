@@ -1,7 +1,8 @@
 """Messages to the service's types and back: each wrong field is refused by its path, and each right one arrives."""
 
 import math
-from typing import Any, cast
+from dataclasses import replace
+from typing import Any, cast, get_args
 
 import numpy as np
 import pytest
@@ -9,7 +10,8 @@ from google.protobuf.duration_pb2 import Duration
 from hypothesis import given
 from hypothesis import strategies as st
 
-from denoised.contract import ModelContract
+from denoised.contract import Capability, GoldenPair, ModelContract, Precision, SampleLevels, SampleType
+from denoised.noise import NoiseSpec
 from denoised.v1 import denoised_pb2 as pb
 from service import codec, convert
 from service.codec import SampleLayout
@@ -19,6 +21,7 @@ from service.pipeline import Answer, Findings, Outcome, Timings
 from service.registry import Model
 from service.types import Container, Image
 
+FULL_RANGE = SampleLevels()
 NO_TIME = Timings(0.0, 0.0, 0.0, 0.0, 0.0)
 UNKNOWN_ENUM = cast("Any", 99)  # proto3 lets any number through
 
@@ -66,20 +69,20 @@ def test_an_image_file_is_known_by_its_bytes(claimed: pb.Container) -> None:
     assert source.header.container is Container.PNG
     assert (source.header.height_px, source.header.width_px, source.header.channels) == (2, 3, 3)
     assert source.size_bytes == len(message.encoded.data)
-    np.testing.assert_array_equal(source.decode().colour, picture().colour)
+    np.testing.assert_array_equal(source.decode(FULL_RANGE).colour, picture().colour)
 
 
 def test_raw_samples_arrive_with_their_layout_and_levels() -> None:
     source = convert.source_of(raw(layout=pb.SAMPLE_LAYOUT_CHW, black_level=16.0, white_level=235.0))
     assert (source.header.container, source.header.bits, source.size_bytes) == (Container.RAW, 8, 18)
-    image = source.decode()
+    image = source.decode(FULL_RANGE)
     assert (image.black_level, image.white_level) == (16.0, 235.0)
     np.testing.assert_array_equal(image.colour, np.arange(18).reshape(3, 2, 3).transpose(1, 2, 0))
 
 
 @pytest.mark.parametrize("layout", [pb.SAMPLE_LAYOUT_UNSPECIFIED, pb.SAMPLE_LAYOUT_HWC])
 def test_raw_samples_lie_row_by_row_unless_they_say_otherwise(layout: pb.SampleLayout) -> None:
-    image = convert.source_of(raw(layout=layout)).decode()
+    image = convert.source_of(raw(layout=layout)).decode(FULL_RANGE)
     np.testing.assert_array_equal(image.colour, np.arange(18).reshape(2, 3, 3))
 
 
@@ -91,12 +94,87 @@ def test_levels_that_are_left_out_are_those_of_the_type(
     sample_type: pb.SampleType, bits: int, white_level: float
 ) -> None:
     source = convert.source_of(raw(sample_type=sample_type, data=bytes(18 * bits // 8)))
-    image = source.decode()
+    image = source.decode(FULL_RANGE)
     assert (source.header.bits, image.black_level, image.white_level) == (bits, 0.0, white_level)
 
 
+LEVELS_OF_TYPE: dict[SampleType, tuple[float, float]] = {"u8": (0.0, 255.0), "u16": (0.0, 65535.0), "f32": (0.0, 1.0)}
+
+
+@pytest.mark.parametrize(
+    ("sample_type", "number"),
+    [("u8", pb.SAMPLE_TYPE_U8), ("u16", pb.SAMPLE_TYPE_U16), ("f32", pb.SAMPLE_TYPE_F32)],
+)
+@pytest.mark.parametrize("trained_on", LEVELS_OF_TYPE)
+@pytest.mark.parametrize(
+    ("stated", "expected"),
+    [
+        ({}, (0.25, 0.75)),
+        ({"white_level": 0.5}, (0.0, 0.5)),
+        ({"black_level": 0.125}, (0.125, None)),
+        ({"black_level": 0.125, "white_level": 0.5}, (0.125, 0.5)),
+    ],
+    ids=["neither", "white", "black", "both"],
+)
+def test_raw_samples_have_the_levels_of_the_model_only_when_they_state_none_and_are_of_its_type(
+    sample_type: SampleType,
+    number: pb.SampleType,
+    trained_on: SampleType,
+    stated: dict[str, float],
+    expected: tuple[float, float | None],
+) -> None:
+    data = bytes(18 * int(sample_type[1:]) // 8)
+    image = convert.source_of(raw(sample_type=number, data=data, **stated)).decode(SampleLevels(trained_on, 0.25, 0.75))
+    black, white = LEVELS_OF_TYPE[sample_type] if not stated and sample_type != trained_on else expected
+    assert (image.black_level, image.white_level) == (black, LEVELS_OF_TYPE[sample_type][1] if white is None else white)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "levels", "expected"),
+    [
+        (np.uint8, SampleLevels("u8", 16.0, 235.0), (16.0, 235.0)),
+        (np.uint8, SampleLevels("u16", 64.0, 4095.0), (0.0, 255.0)),
+        (np.uint16, SampleLevels("u16", 64.0, 4095.0), (64.0, 4095.0)),
+        (np.uint16, SampleLevels(), (0.0, 65535.0)),
+    ],
+)
+def test_a_file_has_the_levels_of_a_model_that_was_trained_on_its_type(
+    dtype: Any, levels: SampleLevels, expected: tuple[float, float]
+) -> None:
+    file = codec.encode(Image(np.full((2, 3, 1), 7, dtype), None, 0.0, 1.0), Container.PNG, jpeg_quality=90)
+    image = convert.source_of(pb.Image(encoded=pb.EncodedImage(data=file))).decode(levels)
+    assert (image.black_level, image.white_level) == expected
+
+
+@pytest.mark.parametrize(
+    ("stated", "expected"),
+    [
+        ({"white_level": 200.0}, (0.0, 200.0)),
+        ({"black_level": 8.0}, (8.0, 255.0)),
+        ({"black_level": 0.0, "white_level": 255.0}, (0.0, 255.0)),
+    ],
+)
+def test_the_levels_that_are_stated_for_a_file_win(stated: dict[str, float], expected: tuple[float, float]) -> None:
+    image = convert.source_of(encoded(**stated)).decode(SampleLevels("u8", 16.0, 235.0))
+    assert (image.black_level, image.white_level) == expected
+
+
+@pytest.mark.parametrize(
+    ("stated", "field"),
+    [
+        ({"white_level": 0.0}, "white_level"),
+        ({"black_level": 255.0}, "white_level"),
+        ({"black_level": math.nan}, "black_level"),
+    ],
+)
+def test_levels_of_a_file_without_a_range_are_refused(stated: dict[str, float], field: str) -> None:
+    with pytest.raises(InvalidSamples) as raised:
+        convert.source_of(encoded(**stated)).decode(FULL_RANGE)
+    assert raised.value.field == f"image.encoded.{field}"
+
+
 def test_a_level_of_zero_is_a_level_and_not_left_out() -> None:
-    image = convert.source_of(raw(black_level=-5.0, white_level=0.0)).decode()
+    image = convert.source_of(raw(black_level=-5.0, white_level=0.0)).decode(FULL_RANGE)
     assert (image.black_level, image.white_level) == (-5.0, 0.0)
 
 
@@ -140,7 +218,7 @@ def test_a_wrong_image_is_refused_by_the_path_of_its_field(
 )
 def test_wrong_samples_are_refused_when_they_are_read(fields: dict[str, Any], field: str) -> None:
     with pytest.raises(InvalidSamples) as raised:
-        convert.source_of(raw(**fields)).decode()
+        convert.source_of(raw(**fields)).decode(FULL_RANGE)
     assert raised.value.field == field
 
 
@@ -150,7 +228,7 @@ def test_wrong_samples_are_refused_when_they_are_read(fields: dict[str, Any], fi
 def test_levels_that_single_precision_cannot_tell_apart_are_refused(black_level: float, white_level: float) -> None:
     """The network computes in it: such levels would become infinite or equal, and the answer NaN."""
     with pytest.raises(InvalidSamples):
-        convert.source_of(raw(black_level=black_level, white_level=white_level)).decode()
+        convert.source_of(raw(black_level=black_level, white_level=white_level)).decode(FULL_RANGE)
 
 
 # --- options and times ------------------------------------------------------------------------------------------------
@@ -259,7 +337,7 @@ def test_an_answer_in_raw_samples_can_be_read_by_what_it_says(
     message = response.image.raw
     assert (message.sample_type, message.layout) == (number, answered)
     assert (message.height_px, message.width_px, message.channel_count) == (2, 3, 4)
-    back = convert.source_of(response.image).decode()
+    back = convert.source_of(response.image).decode(FULL_RANGE)
     np.testing.assert_array_equal(back.colour, image.colour)
     assert back.alpha is not None
     np.testing.assert_array_equal(back.alpha, alpha)
@@ -288,6 +366,42 @@ def test_findings_are_reported_beside_the_range_of_the_model(model: Model, sigma
     assert response.report.sigma_in_trained_range is is_in_range
     assert response.report.clipped_sample_count == 11
     assert response.batching == pb.Batching(tile_count=4, shared_request_count=3, shared_client_count=2)
+
+
+def reported(model: Model, sigma: float | None) -> pb.NoiseReport:
+    findings = Findings(sigma, clipped_sample_count=11, tile_count=1, shared_request_count=1, shared_client_count=1)
+    found = outcome(Container.PNG, Answer(picture(), b"bytes"), findings)
+    return convert.response_of(found, pb.DenoiseRequest(image=encoded()), model).report
+
+
+def test_noise_that_the_model_does_not_estimate_is_left_out_and_not_zero(model: Model) -> None:
+    assert reported(model, None) == pb.NoiseReport(clipped_sample_count=11)
+
+
+def test_a_model_of_unknown_noise_has_no_range_that_an_image_could_be_in(contract: ModelContract) -> None:
+    """Its noise was in the training images already, so that nothing says how much it was."""
+    trained_on_pairs = Model(replace(contract, noise=NoiseSpec()), "f00d", cast("OnnxEngine", None))
+    report = reported(trained_on_pairs, 12.5)
+    assert report == pb.NoiseReport(noise_sigma=12.5, clipped_sample_count=11)
+
+
+@pytest.mark.parametrize("image", [encoded(), raw(layout=pb.SAMPLE_LAYOUT_CHW)], ids=["file", "raw"])
+@pytest.mark.parametrize("answers", [True, False], ids=["answer", "untouched"])
+def test_no_answer_takes_more_than_is_said_before_it_is_made(
+    contract: ModelContract, image: pb.Image, *, answers: bool
+) -> None:
+    """With all that can be long as long as it can be: a store's folders have names of 255 bytes at most."""
+    model = Model(replace(contract, name="n" * 255, version="1" * 255), "d" * 64, cast("OnnxEngine", None))
+    answer = Answer(replace(picture(), black_level=1e300, white_level=-1e300), bytes(5000)) if answers else None
+    found = Outcome(
+        Container.RAW if image.WhichOneof("content") == "raw" else Container.PNG,
+        answer,
+        Findings(3e38, 2**62, tile_count=2**31 - 1, shared_request_count=2**31 - 1, shared_client_count=2**31 - 1),
+        Timings(*[1e9 + 0.123456789] * 5),
+    )
+    response = convert.response_of(found, pb.DenoiseRequest(image=image), model)
+    most_bytes = convert.most_bytes(found, convert.source_of(image))
+    assert most_bytes - 1024 < len(response.SerializeToString()) <= most_bytes
 
 
 @pytest.mark.parametrize(
@@ -328,7 +442,42 @@ def test_a_model_is_described_by_its_contract(model: Model, *, is_default: bool)
         gmac_per_megapixel=21.5,
         license="Apache-2.0",
         is_default=is_default,
+        kind="conv_dae",
+        capabilities=[pb.CAPABILITY_DENOISE],
+        precision=pb.PRECISION_FP32,
+        sample_type=pb.SAMPLE_TYPE_U8,
+        white_level=255.0,
     )
+
+
+def test_a_model_with_a_code_says_what_it_can_and_which_images_it_takes(contract: ModelContract) -> None:
+    vae = replace(
+        contract,
+        kind="vae",
+        capabilities=("denoise", "encode", "decode", "generate"),
+        precision="int8",
+        fixed_side_px=16,
+        unit_edges_px=(16,),
+        halo_px=0,
+        sigma_map_scale_px=0,
+        code_length=32,
+        levels=SampleLevels("u16", 64.0, 4095.0),
+        golden=GoldenPair.of(*[np.zeros((16, 16, 3), np.uint8)] * 2),
+    )
+    message = convert.model_message(Model(vae, "f00d", cast("OnnxEngine", None)), is_default=False)
+    assert (message.kind, message.precision) == ("vae", pb.PRECISION_INT8)
+    assert list(message.capabilities) == [
+        *(pb.CAPABILITY_DENOISE, pb.CAPABILITY_ENCODE, pb.CAPABILITY_DECODE, pb.CAPABILITY_GENERATE)
+    ]
+    assert (message.fixed_side_px, message.code_length) == (16, 32)
+    assert (message.sample_type, message.black_level, message.white_level) == (pb.SAMPLE_TYPE_U16, 64.0, 4095.0)
+
+
+def test_every_capability_and_precision_of_a_contract_has_its_value_in_the_api() -> None:
+    assert set(convert._CAPABILITIES) == set(get_args(Capability))
+    assert set(convert._CAPABILITIES.values()) == set(pb.Capability.values()) - {pb.CAPABILITY_UNSPECIFIED}
+    assert set(convert._PRECISIONS) == set(get_args(Precision))
+    assert set(convert._PRECISIONS.values()) == set(pb.Precision.values()) - {pb.PRECISION_UNSPECIFIED}
 
 
 def test_every_container_and_sample_type_of_the_api_is_served() -> None:

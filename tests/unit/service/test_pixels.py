@@ -38,6 +38,7 @@ def from_unit(
     strength: float = 1.0,
     black_level: float = 0.0,
     white_level: float,
+    clip: bool = True,
     grey: bool = False,
     like: Samples,
 ) -> Samples:
@@ -47,6 +48,7 @@ def from_unit(
         strength=strength,
         black_level=black_level,
         white_level=white_level,
+        clip=clip,
         grey=grey,
         like=like,
     )
@@ -162,6 +164,21 @@ def test_an_answer_beyond_black_or_white_becomes_black_or_white(dtype: Any, blac
     denoised = np.array([[[-3.0, -1e-6, 1 + 1e-6, 7.0]]], np.float32)
     answer = from_unit(denoised, black_level=black, white_level=white, like=np.zeros((1, 4, 1), dtype))
     np.testing.assert_array_equal(answer.ravel(), [black, black, white, white])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "expected"),
+    [(np.float32, [-200, -20, 120, 700]), (np.uint8, [0, 0, 120, 255])],
+    ids=["float", "integers saturate where their type ends"],
+)
+@pytest.mark.parametrize("grey", [False, True])
+def test_an_answer_is_clipped_only_when_the_network_was_trained_so(
+    dtype: Any, expected: list[int], *, grey: bool
+) -> None:
+    denoised = np.array([[[-2.0, -0.2, 1.2, 7.0]]], np.float32)
+    like = np.zeros((1, 4, 1), dtype)
+    answer = from_unit(denoised, white_level=100.0, clip=False, grey=grey, like=like)
+    np.testing.assert_allclose(answer.ravel(), expected, rtol=1e-6)
 
 
 def test_an_answer_is_rounded_to_the_nearest_level_and_never_cut() -> None:

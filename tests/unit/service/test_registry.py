@@ -9,7 +9,8 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from denoised.contract import ModelContract
+from denoised.contract import FILE_DIGEST_KEY, ModelContract
+from denoised.seal import UNSEALED, seal
 from service.engine import EngineOptions, ModelRefused, OnnxEngine
 from service.errors import ModelUnknown
 from service.registry import Model, Registry, load_models, warm_up
@@ -100,8 +101,32 @@ def test_a_file_that_is_no_model_is_refused_by_its_path(tmp_path: Path) -> None:
     path = tmp_path / "a" / "1" / "model.onnx"
     path.parent.mkdir(parents=True)
     path.write_bytes(b"not a model")
+    with pytest.raises(ModelRefused, match=f"{path}: the file carries no whole {FILE_DIGEST_KEY}"):
+        load_models(tmp_path, ONE_LANE)
+
+
+def test_a_file_that_is_whole_but_no_model_is_refused_by_its_path(tmp_path: Path) -> None:
+    key = FILE_DIGEST_KEY.encode()
+    path = place(tmp_path, seal(b"not a model \x0a" + bytes([len(key)]) + key + b"\x12\x40" + UNSEALED.encode()))
     with pytest.raises(ModelRefused, match=f"{path} is no model that ONNX Runtime can load"):
         load_models(tmp_path, ONE_LANE)
+
+
+@needs_shipped_model
+def test_a_flipped_bit_in_the_weights_is_noticed(tmp_path: Path) -> None:
+    damaged = bytearray(SHIPPED.read_bytes())
+    damaged[len(damaged) // 2] ^= 0x10
+    path = place(tmp_path, bytes(damaged))
+    with pytest.raises(ModelRefused, match=f"{path}: the file was changed after it was sealed"):
+        load_models(tmp_path, ONE_LANE)
+
+
+@needs_shipped_model
+def test_other_networks_in_a_models_folder_are_left_alone(tmp_path: Path) -> None:
+    path = place(tmp_path, SHIPPED.read_bytes())
+    for name in ("encoder.onnx", "decoder.onnx"):
+        path.with_name(name).write_bytes(b"never read")
+    assert [loaded.key for loaded in load_models(tmp_path, ONE_LANE)] == [("gaussian-base", "1")]
 
 
 def place(store: Path, model_bytes: bytes, *, name: str = "gaussian-base", version: str = "1") -> Path:
@@ -136,13 +161,13 @@ def test_a_model_that_does_not_reproduce_its_golden_pair_is_refused(tmp_path: Pa
     golden = loaded.contract.golden
     other = base64.b64encode((golden.denoised() ^ 0x40).tobytes())
     assert model_bytes.count(golden.denoised_base64.encode()) == 1
-    place(tmp_path, model_bytes.replace(golden.denoised_base64.encode(), other))
+    place(tmp_path, seal(model_bytes.replace(golden.denoised_base64.encode(), other)))
     with pytest.raises(ModelRefused, match=r"differs from its golden pair by \d+ levels on lane 0; at most 1 is right"):
         load_models(tmp_path, ONE_LANE)
 
 
 @needs_shipped_model
 def test_a_model_without_a_contract_is_refused(tmp_path: Path) -> None:
-    place(tmp_path, SHIPPED.read_bytes().replace(b"denoised.schema_version", b"somebody.schema_version"))
+    place(tmp_path, seal(SHIPPED.read_bytes().replace(b"denoised.schema_version", b"somebody.schema_version")))
     with pytest.raises(ModelRefused, match="carries no model contract; export it with"):
         load_models(tmp_path, ONE_LANE)

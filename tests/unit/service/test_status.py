@@ -1,5 +1,6 @@
 """Errors to statuses: each kind has a code and details, the unknown says nothing, only what can succeed is retried."""
 
+import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -15,6 +16,8 @@ from structlog.typing import EventDict
 
 from service import errors
 from service.errors import (
+    CapabilityMissing,
+    ClientGone,
     DeadlineExceeded,
     Draining,
     InvalidArgument,
@@ -22,6 +25,7 @@ from service.errors import (
     ItemCancelled,
     ModelFailed,
     ModelUnknown,
+    NonFiniteOutput,
     NotImplementedYet,
     Overloaded,
     QueueFull,
@@ -35,11 +39,13 @@ from service.status import ERROR_DOMAIN, Handler, StatusInterceptor, observe_fai
 EXPECTED_CODES = {
     InvalidArgument: grpc.StatusCode.INVALID_ARGUMENT,
     ModelUnknown: grpc.StatusCode.NOT_FOUND,
+    CapabilityMissing: grpc.StatusCode.FAILED_PRECONDITION,
     Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
     Unavailable: grpc.StatusCode.UNAVAILABLE,
     NotImplementedYet: grpc.StatusCode.UNIMPLEMENTED,
     ItemCancelled: grpc.StatusCode.CANCELLED,
+    ClientGone: grpc.StatusCode.CANCELLED,
     ModelFailed: grpc.StatusCode.INTERNAL,
 }
 
@@ -134,6 +140,12 @@ def test_an_unknown_failure_is_counted_as_internal_and_logged_with_its_cause(
     assert (entry["log_level"], entry["exc_info"]) == ("error", cause)
 
 
+def test_a_failing_network_is_an_error_for_whoever_is_on_call(metrics: Metrics, logs: list[EventDict]) -> None:
+    observe_failure(NonFiniteOutput("not finite"), metrics)
+    (entry,) = logs
+    assert (entry["log_level"], entry["reason"]) == ("error", "NONFINITE_OUTPUT")
+
+
 # --- the interceptor --------------------------------------------------------------------------------------------------
 
 SERVICE = "/denoised.v1.DenoiseService/"
@@ -216,7 +228,7 @@ async def echo(request: Any, _: Any) -> Any:
     return request
 
 
-def raising(error: Exception) -> Callable[[Any, Any], Any]:
+def raising(error: BaseException) -> Callable[[Any, Any], Any]:
     async def behaviour(_: Any, __: Any) -> None:
         raise error
 
@@ -304,3 +316,21 @@ async def test_other_services_and_unknown_methods_pass_untouched() -> None:
     handler: Handler = grpc.unary_unary_rpc_method_handler(echo)
     assert await server.intercept(handler, method="/grpc.health.v1.Health/Check") is handler
     assert await server.intercept(None, method=SERVICE + "NoSuchMethod") is None
+
+
+async def test_a_call_that_the_client_ends_is_counted_and_still_ends() -> None:
+    server = Server()
+    for way, method in ((server.call, "Denoise"), (server.stream, "DenoiseStream")):
+        with pytest.raises(asyncio.CancelledError):
+            await way(raising(asyncio.CancelledError()), FakeContext())
+        assert server.answered_count(method, "CANCELLED") == 1
+        assert server.answered_count(method, "OK") is None
+    assert await server.in_flight.wait_idle(0)
+
+
+async def test_a_stream_whose_client_is_gone_is_counted_as_cancelled_and_not_answered() -> None:
+    server, context = Server(), FakeContext()
+    await server.stream(raising(ClientGone("gone")), context)
+    assert context.code is None
+    assert server.answered_count("DenoiseStream", "CANCELLED") == 1
+    assert server.answered_count("DenoiseStream", "OK") is None

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from denoised.v1 import denoised_pb2 as pb
+from service.errors import ClientGone
 from service.status import status_of
 from service.stream import ItemStream
 
@@ -344,11 +345,24 @@ async def test_a_wire_that_breaks_ends_the_call_and_stops_its_items() -> None:
     await call.send(request("a"), request("b"))
     call.wire_error = ConnectionResetError("gone")
     await call.finish("a")
-    with pytest.raises(ExceptionGroup) as raised:
+    with pytest.raises(ClientGone):
         await asyncio.wait_for(call.served, 60)
-    assert raised.group_contains(ConnectionResetError)
     assert call.stopped == ["b"]
     assert call.held_count == 0
+
+
+async def test_a_failure_of_the_service_s_own_is_never_taken_for_a_client_that_went_away() -> None:
+    call = Call()
+    call.wire_is_open.clear()
+    await call.send(request("a"), request("b"))
+    await call.finish("a")
+    call.running["b"].set_exception(KeyError("a mistake"))
+    call.wire_error = ConnectionResetError("gone")
+    call.wire_is_open.set()
+    with pytest.raises(ExceptionGroup) as raised:
+        await asyncio.wait_for(call.served, 60)
+    assert raised.group_contains(KeyError)
+    assert raised.group_contains(ClientGone)
 
 
 _id = st.sampled_from(["a", "b", "c", ""])
