@@ -1,11 +1,26 @@
 """The model card: Markdown from a run's own figures, nothing typed by hand."""
 
 from collections.abc import Sequence
+from typing import assert_never
 
 from denoised.contract import ModelContract
-from training.config import RunConfig
+from denoised.noise import Demosaic, Gaussian, Jpeg, NoiseSpec, PoissonGaussian, Resize
+from training.config import ConvAeConfig, ConvDaeConfig, FcAeConfig, LossConfig, PcaConfig, RunConfig, VaeConfig
 from training.data.manifest import Manifest
 from training.evaluation.scores import Evaluation
+
+_FAMILY = {
+    "conv_dae": "a convolutional denoising autoencoder",
+    "conv_ae": "a convolutional autoencoder",
+    "fc_ae": "a fully connected autoencoder",
+    "vae": "a variational autoencoder",
+    "pca": "principal component analysis, the best linear autoencoder",
+}
+_SUPERVISION = {
+    "clean": "clean images, to which the noise above was added",
+    "pairs": "pairs of noisy and clean images; the noise is that of the files",
+    "noisy": "noisy images alone, each half of whose pixels is a target for the other (Neighbor2Neighbor)",
+}
 
 
 def model_card(
@@ -17,52 +32,191 @@ def model_card(
     parent: RunConfig | None,
 ) -> str:
     """What the model is for, how good it is, how it was made; ``parent`` is the run that it started from."""
-    noise, optimiser, tiling, parity = contract.noise, config.optimiser, contract.tiling, contract.parity
     held_out = sum(image.held_out for image in manifest.images)
-    return f"""# {contract.name}, version {contract.version}
-
-{contract.summary}
-
-## What it takes
-
-- {"RGB; grey images are served too" if contract.channels == 3 else "One channel"}. Any size from 1 x 1 pixel.
-- Noise: {noise.kind}, sigma {noise.sigma_min:g} to {noise.sigma_max:g} 8-bit levels, \
-{"clipped to black..white" if noise.clip else "not clipped"}, rounded to {noise.quantise}. It needs no noise level.
-- Not for: JPEG artefacts, noise that is correlated between pixels, noise above its range.
-
-## What it costs
-
-- {contract.gmac_per_megapixel} GMAC for a megapixel.
-- Tiles read {contract.halo_px} pixels beyond their own; then tiled and whole answers differ by at most \
-{tiling.max_levels} level, on {tiling.differing_share:.4%} of the values.
-- ONNX Runtime against torch: {parity.max_abs_difference:.1e} at most, {parity.psnr_db:.0f} dB.
-
+    return f"""{_head(contract)}
+{card_facts(contract)}
 ## How good it is
 
 {_quality(evaluations)}
 ## How it was made
 
-- `{config.network.kind}`: widths {list(config.network.widths)}, residual blocks \
-{list(config.network.encoder_blocks)} / {config.network.middle_blocks} / {list(config.network.decoder_blocks)} \
-(encoder / middle / decoder), noise estimator {config.network.estimator_width} wide.
-- {len(manifest.images) - held_out} photographs for training, {held_out} held out; data digest \
-`{contract.training_data_digest[:16]}`.
-- {optimiser.steps} steps of {config.data.batch_size} crops of {config.data.crop_px} pixels, \
-{config.data.synthetic_share:.0%} of them generated; loss `{config.loss.image}`; AdamW {optimiser.learning_rate:g} \
-with warm-up and cosine; weights averaged ({optimiser.ema_decay}); {optimiser.precision}.
-{_ancestry(parent)}- Config digest `{contract.run_config_digest[:16]}`, seed {config.seed}. Repeat it with \
-`python -m training train` and the config of this name in `training/configs/`.
+- {_shape(config)}
+- {len(manifest.images) - held_out} images for training, {held_out} held out; data digest \
+`{contract.training_data_digest[:16]}`. It learnt from {_SUPERVISION[config.data.supervision]}.
+{_training(config)}{_ancestry(parent)}- Config digest `{contract.run_config_digest[:16]}`, seed {config.seed}. Repeat \
+it with `python -m training train` and this run's config.
 
 Licence: {contract.license}.
 """
+
+
+def quantised_card(contract: ModelContract, source: ModelContract, findings: str) -> str:
+    """The card of an int8 variant: what it takes and costs, and how it compares with the file that it was made from."""
+    return f"""{_head(contract)}
+{card_facts(contract)}
+## How it compares with {source.name}, version {source.version}
+
+{findings}
+## How it was made
+
+- Convolutions of `{source.name}` {source.version} in 8 bit, calibrated on its training images with its own noise; \
+nothing was trained. Its card says how that network was made.
+- Data digest `{contract.training_data_digest[:16]}`, config digest `{contract.run_config_digest[:16]}`.
+
+Licence: {contract.license}.
+"""
+
+
+def card_facts(contract: ModelContract) -> str:
+    """The sections on what a model takes and what it costs."""
+    return f"""## What it takes
+
+{_input(contract)}
+## What it answers
+
+{_answer(contract)}
+## What it costs
+
+{_cost(contract)}"""
+
+
+def noise_in_words(noise: NoiseSpec) -> str:
+    """A noise spec as one sentence without its full stop."""
+    if not noise.stages:
+        return "none was added: images are taken as they are"
+    stages = ", then ".join(
+        f"{_stage_in_words(stage)}{'' if stage.share == 1 else f' on {stage.share:.0%} of the images'}"
+        for stage in noise.stages
+    )
+    order = f"; in random order on {noise.shuffle_share:.0%} of the images" if noise.shuffle_share else ""
+    policy = "clipped to black..white" if noise.clip else "not clipped"
+    grid = "" if noise.quantise == "none" else f", rounded to {noise.quantise}"
+    return f"{stages}{order}; {policy}{grid}"
+
+
+def _stage_in_words(stage: Gaussian | PoissonGaussian | Resize | Demosaic | Jpeg) -> str:
+    match stage:
+        case Gaussian():
+            return f"white Gaussian noise, sigma {stage.sigma_min:g} to {stage.sigma_max:g} 8-bit levels"
+        case PoissonGaussian():
+            return (
+                f"sensor noise, gain {stage.gain_min:g} to {stage.gain_max:g} and read noise {stage.read_sigma_min:g} "
+                f"to {stage.read_sigma_max:g} 8-bit levels"
+            )
+        case Resize():
+            return f"grain from a grid {stage.scale_min:g} to {stage.scale_max:g} times the size"
+        case Demosaic():
+            return "demosaicing"
+        case Jpeg():
+            return f"JPEG of quality {stage.quality_min} to {stage.quality_max} ({stage.subsampling})"
+        case _:
+            assert_never(stage)
+
+
+def _head(contract: ModelContract) -> str:
+    return f"""# {contract.name}, version {contract.version}
+
+{contract.summary or f"This is {_FAMILY[contract.kind]}."}
+"""
+
+
+def _input(contract: ModelContract) -> str:
+    side_px, levels = contract.fixed_side_px, contract.levels
+    channels = "RGB; grey images are served too" if contract.channels == 3 else "One channel"
+    size = f"Exactly {side_px} x {side_px} pixels" if side_px else "Any size from 1 x 1 pixel"
+    lines = [
+        f"- {channels}. {size}.",
+        f"- Samples: made for {levels.sample_type}, black at {levels.black:g} and white at {levels.white:g}.",
+        f"- Noise: {noise_in_words(contract.noise)}.",
+    ]
+    if contract.sigma_map_scale_px:
+        lines.append("- It needs no noise level: it estimates its own. Noise above its range stays.")
+    return "\n".join(lines) + "\n"
+
+
+def _answer(contract: ModelContract) -> str:
+    if contract.kind == "conv_dae":
+        return "- The image without its noise, and a map of the noise level that was found.\n"
+    lines = [f"- The image as it comes out of a code of {contract.code_length} numbers; what these can't say is lost."]
+    files = "`encoder.onnx` makes the code of an image and `decoder.onnx` the image of a code"
+    if contract.kind == "vae":
+        lines.append(
+            f"- {files}. The encoder answers with mean and logarithm of the variance, and takes the draw as an input, "
+            "`epsilon`; zeros give the mean. Normal draws, decoded, are new images."
+        )
+    else:
+        lines.append(f"- {files}.")
+    return "\n".join(lines) + "\n"
+
+
+def _cost(contract: ModelContract) -> str:
+    tiling, parity = contract.tiling, contract.parity
+    lines = [f"- {contract.gmac_per_megapixel} GMAC for a megapixel, in {contract.precision}."]
+    if not contract.fixed_side_px:
+        reach = contract.receptive_field_px
+        sees = f"sees {reach} x {reach} pixels" if reach else "sees all of a tile"
+        lines.append(
+            f"- An output pixel {sees}. Tiles read {contract.halo_px} pixels beyond their own; then tiled and whole "
+            f"answers differ by at most {tiling.max_levels} level, on {tiling.differing_share:.4%} of the values."
+        )
+    reference = "torch" if contract.precision == "fp32" else "the fp32 file"
+    lines.append(
+        f"- ONNX Runtime against {reference}: {parity.max_abs_difference:.1e} at most, {parity.psnr_db:.0f} dB."
+    )
+    return "\n".join(lines) + "\n"
+
+
+def _shape(config: RunConfig) -> str:
+    network = config.network
+    match network:
+        case ConvDaeConfig():
+            return (
+                f"`conv_dae`: widths {list(network.widths)}, residual blocks {list(network.encoder_blocks)} / "
+                f"{network.middle_blocks} / {list(network.decoder_blocks)} (encoder / middle / decoder), noise "
+                f"estimator {network.estimator_width} wide."
+            )
+        case ConvAeConfig() | VaeConfig():
+            return f"`{network.kind}`: widths {list(network.widths)} down to a code of {network.code_length}, and back."
+        case FcAeConfig():
+            return f"`fc_ae`: layers of {list(network.hidden)} down to a code of {network.code_length}, and back."
+        case PcaConfig():
+            return f"`pca`: the first {network.code_length} principal components."
+        case _:
+            assert_never(network)
+
+
+def _training(config: RunConfig) -> str:
+    if config.network.kind == "pca":
+        return "- Solved in closed form, not trained by steps.\n"
+    optimiser = config.optimiser
+    sample_count = config.data.batch_size * optimiser.accumulation
+    generated = f", {config.data.synthetic_share:.0%} of them generated" if config.data.synthetic_share else ""
+    return (
+        f"- {optimiser.steps} steps of {sample_count} crops of {config.data.crop_px} pixels{generated}; "
+        f"{_objective(config)}; AdamW {optimiser.learning_rate:g} with warm-up and cosine; weights averaged "
+        f"({optimiser.ema_decay}); {optimiser.precision}.\n"
+    )
+
+
+def _objective(config: RunConfig) -> str:
+    loss = config.loss
+    if loss.objective == "loss":
+        return f"loss {_terms(loss)}"
+    if config.network.kind == "vae":
+        return f"minimised the negative evidence lower bound in nats, KL weight {loss.kl_weight:g} ({loss.kl_schedule})"
+    return f"minimised the energy in nats, code penalty {loss.code_penalty:g}"
+
+
+def _terms(loss: LossConfig) -> str:
+    return " + ".join(name if weight == 1 else f"{weight:g} {name}" for name, weight in loss.image.items())
 
 
 def _ancestry(parent: RunConfig | None) -> str:
     if parent is None:
         return ""
     return (
-        f"- Started from the weights of a run of {parent.optimiser.steps} steps (loss `{parent.loss.image}`, "
-        f"AdamW {parent.optimiser.learning_rate:g}, {parent.network.middle_blocks} middle blocks).\n"
+        f"- Started from the weights of a run of {parent.optimiser.steps} steps (loss {_terms(parent.loss)}, "
+        f"AdamW {parent.optimiser.learning_rate:g}): {_shape(parent)}\n"
     )
 
 
@@ -71,6 +225,9 @@ def _quality(evaluations: Sequence[Evaluation]) -> str:
         return "Not evaluated: run `python -m training evaluate` before the export.\n"
     parts = []
     for evaluation in evaluations:
-        count = len({score.file for score in evaluation.scores})
-        parts.append(f"`{evaluation.image_set}`, {count} images. {evaluation.metric}.\n\n{evaluation.table()}\n")
+        count = len(evaluation.files())
+        parts.append(
+            f"`{evaluation.image_set}`, {count} images; {evaluation.noise}. {evaluation.metric}.\n\n"
+            f"{evaluation.table()}\n"
+        )
     return "\n".join(parts)

@@ -1,138 +1,233 @@
-"""An export is published whole or not at all, and everything that its contract claims was measured on the file."""
+"""Every kind of network is published whole or not at all, and what its contract claims was measured on the files."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pytest
-from PIL import Image as PillowImage
-
-pytest.importorskip("torch")
-
+import onnx
 import onnxruntime as ort
+import pytest
+import torch
 
-from denoised.contract import ModelContract
-from denoised.noise import NoiseSpec, keyed_rng
-from training.config import ConvDaeConfig, DataConfig, LossConfig, OptimiserConfig, RunConfig
+from denoised.contract import Kind, ModelContract
+from denoised.noise import keyed_rng
+from denoised.seal import check_seal
+from tests.unit.training.export.small import CONV_AE, FC_AE, run_of
+from tests.unit.training.run.tiny import CONV_DAE, ENERGY, PCA, VAE, packed
 from training.data.pack import Pack
-from training.data.prepare import prepare
 from training.errors import ExportError
-from training.evaluation.measure import evaluate, load_network
-from training.export import onnx_file
-from training.export.publish import export, measure_halo
+from training.evaluation.scores import Evaluation, Score
+from training.evaluation.store import save_evaluation
+from training.export import gate
+from training.export.graphs import DECODER_FILE, ENCODER_FILE, MODEL_FILE
+from training.export.publish import Exported, export
+from training.networks import LatentNetwork
 from training.run.directory import RunDir
-from training.run.loop import train
+from training.run.trained import load_network
 
 pytestmark = pytest.mark.training
 
-_SIDE_PX = 320
+EVALUATION = Evaluation(
+    "waves",
+    "PSNR as everywhere",
+    (Score("noisy", "a.png", 25.0, 20.5), Score("network", "a.png", 25.0, 28.125, 0.8, 0.5, 24.0)),
+    noise="white noise",
+)
+KINDS: dict[Kind, dict[str, Any]] = {"conv_ae": CONV_AE, "fc_ae": FC_AE, "vae": VAE, "pca": PCA}
+FLOAT = np.float32
+
+
+def run_session(path: Path, **inputs: np.ndarray) -> dict[str, np.ndarray]:
+    session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, inputs), strict=True))
 
 
 @pytest.fixture(scope="module")
-def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Smooth pictures with edges, as files."""
-    folder = tmp_path_factory.mktemp("photographs")
-    rows, columns = np.mgrid[0:_SIDE_PX, 0:_SIDE_PX] / _SIDE_PX
-    for index in range(3):
-        rng = keyed_rng(index)
-        planes = [0.5 + 0.4 * np.sin(rng.uniform(5, 40) * rows + rng.uniform(5, 40) * columns) for _ in range(3)]
-        PillowImage.fromarray((np.stack(planes, axis=2) * 255).astype(np.uint8)).save(folder / f"{index}.png")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def pack(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Pack:
-    folder = tmp_path_factory.mktemp("pack")
-    prepare(photographs, folder, channels=3, min_side_px=64)
-    return Pack(folder)
-
-
-@pytest.fixture(scope="module")
-def run_dir(photographs: Path, pack: Pack, tmp_path_factory: pytest.TempPathFactory) -> RunDir:
-    """A few careful steps: the network is still close to the identity, and every weight has moved."""
-    config = RunConfig(
-        name="tiny-test",
-        summary="For tests.",
-        network=ConvDaeConfig(
-            widths=(16, 16), encoder_blocks=(0,), middle_blocks=1, decoder_blocks=(0,), estimator_width=16
-        ),
-        noise=NoiseSpec(kind="gaussian", sigma_min=0, sigma_max=50),
-        data=DataConfig(crop_px=32, batch_size=2),
-        optimiser=OptimiserConfig(steps=6, learning_rate=1e-5, warmup_steps=2, precision="fp32"),
-        loss=LossConfig(image="log_mse"),
-        checkpoint_every_steps=3,
-    )
-    run = RunDir(tmp_path_factory.mktemp("runs") / "tiny")
-    run.create(config)
-    train(config, pack, run, resume=False, show_progress=False)
-    _, network = load_network(run)
-    run.save_evaluation(evaluate(network, photographs, channels=3, sigmas=[25.0]))
+def denoiser(pack: Pack, tmp_path_factory: pytest.TempPathFactory) -> RunDir:
+    """Random weights close to the identity."""
+    run = run_of(tmp_path_factory.mktemp("runs") / "tiny", pack, network=CONV_DAE, spread=0.0001, summary="For tests.")
+    save_evaluation(run, EVALUATION)
     return run
 
 
-def test_the_published_file_carries_a_contract_that_was_measured(run_dir: RunDir, pack: Pack, tmp_path: Path) -> None:
-    exported = export(run_dir, pack, tmp_path, version=None)
-    assert exported.path == tmp_path / "tiny-test" / "1" / "model.onnx"
+@pytest.fixture(scope="module")
+def exported(denoiser: RunDir, pack: Pack, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    return export(denoiser, pack, tmp_path_factory.mktemp("store"), version="4", calibration_crop_count=16)
+
+
+# --- the denoiser -----------------------------------------------------------------------------------------------------
+
+
+def test_the_published_file_carries_a_contract_that_was_measured(exported: Exported, pack: Pack) -> None:
     session = ort.InferenceSession(exported.path, providers=["CPUExecutionProvider"])
     contract = ModelContract.from_metadata(session.get_modelmeta().custom_metadata_map)
     assert contract == exported.contract
-    assert contract.name == "tiny-test"
+    assert (contract.name, contract.version, contract.kind, contract.precision) == ("tiny", "4", "conv_dae", "fp32")
+    assert contract.capabilities == ("denoise",)
+    assert contract.levels == pack.manifest.levels
     assert contract.training_data_digest == pack.manifest.digest
     assert contract.unit_edges_px[-1] == 512 + contract.halo_px
+    assert 3 <= contract.receptive_field_px < 200
     assert contract.parity.max_abs_difference < 1e-4
     assert contract.tiling.max_levels <= 1
-    (figures,) = contract.quality_db.values()
-    assert set(figures) == {"25"}
+    assert contract.quality_db == {"waves": {"25": 28.12}}
+    assert contract.calibration.quantiles
     golden = contract.golden
-    unit = golden.noisy().astype(np.float32).transpose(2, 0, 1)[np.newaxis] / np.float32(255)
+    unit = golden.noisy().astype(FLOAT).transpose(2, 0, 1)[np.newaxis] / FLOAT(255)
     image = session.run(["denoised"], {"noisy": unit})[0][0]
     answer = np.rint(np.clip(image, 0, 1) * 255).transpose(1, 2, 0)
     np.testing.assert_allclose(answer, golden.denoised(), atol=1)
 
 
-def test_the_card_states_the_runs_own_figures(run_dir: RunDir, pack: Pack, tmp_path: Path) -> None:
-    exported = export(run_dir, pack, tmp_path, version="4")
+def test_the_file_is_sealed_of_the_agreed_version_and_tells_no_path(exported: Exported, denoiser: RunDir) -> None:
+    content = exported.path.read_bytes()
+    model = onnx.load_from_string(content)
+    check_seal(content)
+    assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", 20)]
+    assert model.ir_version <= 10
+    for text in (str(denoiser.path), "site-packages", ".py", "/home", "stack_trace"):
+        assert text.encode() not in content
+
+
+def test_the_card_states_the_runs_own_figures(exported: Exported) -> None:
     card = (exported.path.parent / "README.md").read_text(encoding="utf-8")
-    (evaluation,) = run_dir.load_evaluations()
-    assert evaluation.table() in card
+    assert "tiny, version 4" in card
+    assert EVALUATION.table() in card
     assert f"{exported.contract.gmac_per_megapixel} GMAC" in card
-    assert "tiny-test, version 4" in card
+    assert "widths [16, 16]" in card
+    assert f"sees {exported.contract.receptive_field_px} x" in card
+    assert "sigma 5 to 50 8-bit levels" in card
 
 
-def test_the_file_names_no_path_of_this_machine(run_dir: RunDir, pack: Pack, tmp_path: Path) -> None:
-    content = export(run_dir, pack, tmp_path, version=None).path.read_bytes()
-    assert str(run_dir.path).encode() not in content
-    assert b"site-packages" not in content
-    assert b".py" not in content
+# --- networks with a code ---------------------------------------------------------------------------------------------
 
 
-def test_a_version_is_never_overwritten_and_the_next_one_is_free(run_dir: RunDir, pack: Pack, tmp_path: Path) -> None:
-    export(run_dir, pack, tmp_path, version=None)
-    with pytest.raises(ExportError, match="never overwritten"):
-        export(run_dir, pack, tmp_path, version="1")
-    with pytest.raises(ExportError, match="whole number"):
-        export(run_dir, pack, tmp_path, version="latest")
-    assert export(run_dir, pack, tmp_path, version=None).path.parent.name == "2"
+@pytest.fixture(scope="module")
+def stores(pack: Pack, tmp_path_factory: pytest.TempPathFactory) -> dict[Kind, tuple[RunDir, Exported]]:
+    """Every kind with a code, published."""
+    made = {}
+    for kind, network in KINDS.items():
+        folder = tmp_path_factory.mktemp(kind)
+        changes = {"loss": ENERGY} if kind == "vae" else {}
+        run = run_of(folder / "run", pack, network=network, name=kind.replace("_", "-"), **changes)
+        made[kind] = (run, export(run, pack, folder / "store", version=None, calibration_crop_count=24))
+    return made
 
 
-def test_a_failed_check_leaves_nothing_in_the_store(
-    run_dir: RunDir, pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_a_network_with_a_code_is_three_files_with_one_contract(
+    kind: Kind, stores: dict[Kind, tuple[RunDir, Exported]]
 ) -> None:
-    # A network that misses the parity limit is hard to train on purpose; the limit is moved instead.
-    monkeypatch.setattr(onnx_file, "_LARGEST_DIFFERENCE", -1.0)
-    with pytest.raises(ExportError, match="differs from torch"):
-        export(run_dir, pack, tmp_path, version=None)
-    assert not any(tmp_path.rglob("*.onnx"))
+    _, exported = stores[kind]
+    contract = exported.contract
+    assert {path.name for path in exported.path.parent.iterdir()} == {
+        MODEL_FILE,
+        ENCODER_FILE,
+        DECODER_FILE,
+        "README.md",
+    }
+    for name in (MODEL_FILE, ENCODER_FILE, DECODER_FILE):
+        content = (exported.path.parent / name).read_bytes()
+        check_seal(content)
+        metadata = {item.key: item.value for item in onnx.load_from_string(content).metadata_props}
+        assert ModelContract.from_metadata(metadata) == contract
+    assert (contract.fixed_side_px, contract.unit_edges_px, contract.halo_px) == (16, (16,), 0)
+    assert (contract.code_length, contract.receptive_field_px, contract.sigma_map_scale_px) == (4, 0, 0)
+    assert ("generate" in contract.capabilities) == (kind == "vae")
+    assert {"encode", "decode"} <= set(contract.capabilities)
+    card = (exported.path.parent / "README.md").read_text(encoding="utf-8")
+    assert "Exactly 16 x 16 pixels" in card
+    assert "code of 4 numbers" in card
 
 
-class _ShiftedAtTheBorder:
-    """A stand-in for a session whose answer depends on how far the image's border is: nothing can be tiled."""
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_encoder_decoder_and_whole_are_the_network_of_the_run(
+    kind: Kind, stores: dict[Kind, tuple[RunDir, Exported]]
+) -> None:
+    run, exported = stores[kind]
+    folder = exported.path.parent
+    _, network = load_network(run)
+    assert isinstance(network, LatentNetwork)
+    noisy = keyed_rng(1).random((3, 1, 16, 16), dtype=FLOAT)
+    epsilon = keyed_rng(2).standard_normal((3, 4), dtype=FLOAT)
+    with torch.no_grad():
+        code = network.encode(torch.from_numpy(noisy))
+        whole = network(torch.from_numpy(noisy)).image.numpy()
+        drawn = code.sample(torch.from_numpy(epsilon))
+        decoded = network.decode(drawn).numpy()
 
-    def run(self, _names: object, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
-        noisy = inputs["noisy"]
-        return [noisy * (1 + noisy.shape[2] / 100), noisy[:, :1]]
+    answer = run_session(folder / MODEL_FILE, noisy=noisy)
+    draw = {"epsilon": epsilon} if kind == "vae" else {}
+    encoded = run_session(folder / ENCODER_FILE, noisy=noisy, **draw)
+
+    np.testing.assert_allclose(answer["denoised"], whole, atol=1e-5)
+    np.testing.assert_allclose(answer["mean"], code.mean.numpy(), atol=1e-5)
+    np.testing.assert_allclose(encoded["code"], drawn.numpy(), atol=1e-5)
+    np.testing.assert_allclose(run_session(folder / DECODER_FILE, code=encoded["code"])["denoised"], decoded, atol=1e-5)
+    assert ("log_variance" in answer) == ("log_variance" in encoded) == (kind == "vae")
 
 
-def test_a_global_operation_is_refused_because_no_halo_hides_it() -> None:
-    image = np.full((1, 3, 320, 320), 0.1, dtype=np.float32)
-    with pytest.raises(ExportError, match="global operation"):
-        measure_halo(_ShiftedAtTheBorder(), [image], multiple_px=8)
+@pytest.mark.slow
+def test_halves_that_do_not_make_the_whole_are_refused(stores: dict[Kind, tuple[RunDir, Exported]]) -> None:
+    folder = stores["pca"][1].path.parent
+    files = {name: (folder / name).read_bytes() for name in (MODEL_FILE, ENCODER_FILE, DECODER_FILE)}
+    gate.check_composition(files, channels=1, side_px=16, code_length=4)
+    files[DECODER_FILE] = (stores["fc_ae"][1].path.parent / DECODER_FILE).read_bytes()
+    with pytest.raises(ExportError, match=r"encoder\.onnx and decoder\.onnx differ from model\.onnx by"):
+        gate.check_composition(files, channels=1, side_px=16, code_length=4)
+
+
+# --- refusals ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_pack_that_the_run_was_not_trained_on_is_refused(denoiser: RunDir, tmp_path: Path) -> None:
+    other = Pack(packed(tmp_path / "other", [40] * 4))
+    with pytest.raises(ExportError, match="the pack holds other images"):
+        export(denoiser, other, tmp_path / "store", version=None)
+    assert not (tmp_path / "store").exists()
+
+
+def test_an_existing_version_is_refused_before_any_work(exported: Exported, denoiser: RunDir, pack: Pack) -> None:
+    steps: list[str] = []
+    with pytest.raises(ExportError, match="never overwritten"):
+        export(denoiser, pack, exported.path.parents[2], version="4", on_step=steps.append)
+    assert not steps
+
+
+def test_a_network_that_fails_a_check_leaves_nothing_in_the_store(pack: Pack, tmp_path: Path) -> None:
+    run = run_of(tmp_path / "run", pack, network=CONV_DAE, spread=0.2)
+    with pytest.raises(ExportError, match="flat picture of level"):
+        export(run, pack, tmp_path / "store", version=None)
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_file_that_changes_on_its_way_to_the_disk_leaves_nothing_in_the_store(
+    denoiser: RunDir, pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check = gate.check_written
+
+    def after_a_flipped_bit(folder: Path, signatures: Any, contract: ModelContract) -> None:
+        content = bytearray((folder / MODEL_FILE).read_bytes())
+        content[len(content) // 3] ^= 1
+        (folder / MODEL_FILE).write_bytes(content)
+        check(folder, signatures, contract)
+
+    monkeypatch.setattr(gate, "check_written", after_a_flipped_bit)
+    with pytest.raises(ExportError, match="was not written whole"):
+        export(denoiser, pack, tmp_path / "store", version=None, calibration_crop_count=8)
+    assert not list((tmp_path / "store").rglob("*"))
+
+
+def test_a_contract_can_be_replaced_without_touching_the_graph(exported: Exported) -> None:
+    """What other tools of the package rely on: metadata are all that differs between two versions."""
+    from training.export import onnx_file
+
+    before = onnx.load_from_string(exported.path.read_bytes())
+    renewed = replace(exported.contract, version="5")
+    after = onnx.load_from_string(onnx_file.with_metadata(exported.path.read_bytes(), renewed.to_metadata()))
+    assert after.graph == before.graph
+    assert after.metadata_props != before.metadata_props
