@@ -2,13 +2,27 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
 
 from training.errors import TrainingError
-from training.verbs import evaluate, export, prepare, train
+from training.verbs import (
+    calibrate,
+    compare,
+    digits,
+    doctor,
+    evaluate,
+    export,
+    find_lr,
+    fit_noise,
+    prepare,
+    quantize,
+    report,
+    train,
+)
 
 # In the order in which a user needs them. Torch takes seconds to import; the verbs import what they need when they
 # run, so that --help is instant.
-_VERBS = (prepare, train, evaluate, export)
+_VERBS = (digits, prepare, fit_noise, find_lr, train, evaluate, report, compare, export, calibrate, quantize, doctor)
 
 _EXAMPLE = """\
 example, from a folder of clean images to a running service:
@@ -20,8 +34,11 @@ example, from a folder of clean images to a running service:
 """
 
 
-def main() -> int:
-    """Exit codes: 0 done, 1 failed with a message, 2 wrong usage."""
+def main(words: Sequence[str] | None = None) -> int:
+    """Does what the command line says, or these words in its place.
+
+    Exit codes: 0 done, 1 failed with a message, 2 wrong usage.
+    """
     parser = argparse.ArgumentParser(
         prog="python -m training",
         description="Makes denoising autoencoders and exports them to ONNX.",
@@ -31,11 +48,20 @@ def main() -> int:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for verb in _VERBS:
         verb.add(verbs)
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(words)
     try:
         arguments.run(arguments)
     except TrainingError as error:
         print(f"{arguments.verb} failed: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        # Any file may meet a full or read-only disk; where more is known than that, it came as a TrainingError.
+        place = "a file" if error.filename is None else error.filename
+        print(
+            f"{arguments.verb} failed: {place} cannot be read or written: {error.strerror or error}; free space there, "
+            "look at its permissions, or name another place",
+            file=sys.stderr,
+        )
         return 1
     return 0
 

@@ -1,75 +1,87 @@
-"""Measures a run's network on a folder of clean images: PSNR and SSIM at chosen noise levels, as users would see them.
+"""Measures a network on images with clean truth, beside its input and the baselines, as users would see the answers.
 
-Input is clipped 8-bit noise by the benchmark's protocol, output is rounded to 8 bit before it is compared.
+Every method gets the same noisy image and is compared after clipping and rounding to the image's own samples. What
+the noise is, is ``conditions``'; where images come from, ``subjects``'.
 """
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import nn
+from denoised.noise import Image
+from denoised.quality import DETAIL_SMALLEST_SIDE_PX, SSIM_SMALLEST_SIDE_PX, detail_kept, psnr_db, ssim
+from training.evaluation.conditions import Conditions
+from training.evaluation.inference import apply_network
+from training.evaluation.samples import SampleKeeper
+from training.evaluation.scores import DEFINITIONS, NETWORK, NOISY, PSNR_CEILING_DB, Evaluation, Origin, Score
+from training.evaluation.subjects import ImageSet
+from training.networks.base import Network
 
-from denoised.noise import benchmark_noisy
-from denoised.quality import METRIC_DEFINITION, psnr_db, ssim
-from training.config import RunConfig
-from training.data.files import find_images, read_image
-from training.errors import DataError
-from training.evaluation.scores import Evaluation, ImageScore
-from training.networks import ConvDenoisingAutoencoder, build_network
-from training.run.directory import RunDir
+# (noisy (H, W, C) in 0..1, noise level in 8-bit levels or None where it has to be estimated) -> (H, W, C).
+Baseline = Callable[[Image, float | None], Image]
 
 
-def load_network(run_dir: RunDir) -> tuple[RunConfig, ConvDenoisingAutoencoder]:
-    """A run's network with its averaged weights, on the CPU, ready for inference."""
-    config = run_dir.load_config()
-    network = build_network(config.network)
-    network.load_state_dict(run_dir.load_checkpoint()["average"])
-    return config, network.eval()
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Scores and the pictures worth showing."""
+
+    evaluation: Evaluation
+    samples: SampleKeeper
 
 
 def evaluate(
-    network: nn.Module,
-    folder: Path,
+    network: Network,
+    images: ImageSet,
+    conditions: Conditions,
     *,
-    channels: int,
-    sigmas: Sequence[float],
-    on_image: Callable[[Path], None] = lambda _: None,
-) -> Evaluation:
-    """Scores every image of a folder at every noise level; ``on_image`` is called after each image."""
-    scores = []
-    for index, path in enumerate(find_images(folder)):
-        try:
-            clean = read_image(path, channels=channels)
-        except DataError as error:
-            raise DataError(f"{path} {error}; mend it or take it out of the folder") from error
-        for sigma in sigmas:
-            noisy = benchmark_noisy(clean, sigma=sigma, index=index)
-            output, sigma_found = denoise_u8(network, noisy)
-            scores.append(
-                ImageScore(
-                    file=path.relative_to(folder).as_posix(),
-                    sigma=sigma,
-                    sigma_found=round(sigma_found, 2),
-                    noisy_psnr_db=round(psnr_db(noisy, clean), 4),
-                    psnr_db=round(psnr_db(output, clean), 4),
-                    noisy_ssim=round(ssim(noisy, clean), 5),
-                    ssim=round(ssim(output, clean), 5),
-                )
-            )
-        on_image(path)
-    return Evaluation(folder.name, METRIC_DEFINITION, tuple(scores))
+    baselines: Mapping[str, Baseline],
+    origin: Origin | None = None,
+    on_image: Callable[[str], None] = lambda _: None,
+) -> Measured:
+    """Scores every image at every level.
+
+    Args:
+        network: in eval mode on the CPU.
+        images: the set.
+        conditions: the noise.
+        baselines: by name, to compare with.
+        origin: what is measured.
+        on_image: called after each image with its name.
+    """
+    levels = conditions.levels
+    headline = min(levels, key=lambda level: (abs(level - _headline(levels)), level))
+    keeper = SampleKeeper(headline, shown_index=len(images) // 2)
+    scores: list[Score] = []
+    for subject in images:
+        for level in levels:
+            noisy = conditions.noisy(subject, level)
+            answered = apply_network(network, noisy)
+            output = subject.delivered(answered.image)
+            own = _score(NETWORK, subject.file, level, output, subject.clean, answered.sigma_found)
+            scores += [own, _score(NOISY, subject.file, level, subject.delivered(noisy), subject.clean)]
+            sigma = level if conditions.protocol == "gaussian" else None
+            for name, baseline in baselines.items():
+                answer = subject.delivered(baseline(noisy, sigma))
+                scores.append(_score(name, subject.file, level, answer, subject.clean))
+            keeper.offer(subject.file, subject.index, level, own.psnr_db, (noisy, output, subject.clean))
+        on_image(subject.file)
+    return Measured(
+        Evaluation(images.name, DEFINITIONS, tuple(scores), conditions.protocol, conditions.describe(), origin), keeper
+    )
 
 
-def denoise_u8(network: nn.Module, noisy: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], float]:
-    """(denoised, sigma in 8-bit levels) of a whole (H, W, C) uint8 image."""
-    height_px, width_px, _ = noisy.shape
-    multiple_px = int(network.size_multiple_px)  # type: ignore[arg-type]  # nn.Module types attributes as tensors
-    padding = [(0, -side % multiple_px) for side in (height_px, width_px)]
-    padded = np.pad(noisy, (*padding, (0, 0)), mode="symmetric").transpose(2, 0, 1)[np.newaxis]
-    with torch.no_grad():
-        denoised = network(torch.from_numpy(padded.astype(np.float32) / np.float32(255)))
-    image = denoised.image[0].numpy().transpose(1, 2, 0)[:height_px, :width_px]
-    output = np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
-    return output, float(denoised.sigma_map.mean()) * 255
+def _headline(levels: tuple[float, ...]) -> float:
+    """The level whose worst images are shown: sigma 25 where there is one, else the middle."""
+    return 25.0 if 25.0 in levels else sorted(levels)[len(levels) // 2]
+
+
+def _score(method: str, file: str, level: float, image: Image, clean: Image, sigma_found: float | None = None) -> Score:
+    smallest_px = min(clean.shape[:2])
+    return Score(
+        method,
+        file,
+        level,
+        psnr_db=round(min(psnr_db(image, clean, value_range=1.0), PSNR_CEILING_DB), 4),
+        ssim=round(ssim(image, clean, value_range=1.0), 5) if smallest_px >= SSIM_SMALLEST_SIDE_PX else None,
+        detail=round(detail_kept(image, clean), 5) if smallest_px >= DETAIL_SMALLEST_SIDE_PX else None,
+        sigma_found=None if sigma_found is None else round(sigma_found, 2),
+    )

@@ -1,15 +1,17 @@
-"""Every path of a run directory in one place, its config, and its evaluations.
+"""Every path of a run directory in one place, and its config.
 
-What is in a checkpoint is not decided here, nor what an evaluation measures.
+What is in a checkpoint is not decided here, nor what an evaluation writes.
 """
 
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from denoised._files import write_whole
 from training.config import RunConfig
 from training.errors import RunError
-from training.evaluation.estimates import NoReference, load_no_reference
-from training.evaluation.scores import Evaluation, load_evaluation
 from training.run.checkpoint import Checkpoints
 
 
@@ -30,20 +32,50 @@ class RunDir:
         self.estimates_path = path / "estimates"
         self.report_path = path / "report.html"
         self.checkpoints = Checkpoints(path)
+        self._lock_path = path / ".lock"
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keeps other processes from training in this directory for the length of the block, and makes it.
+
+        The lock goes with the process, however that ends. Its file stays.
+
+        Raises:
+            RunError: another process trains here, or the directory cannot be written.
+        """
+        with ExitStack() as stack:
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+                if os.name == "posix":
+                    import fcntl
+
+                    # By process: the workers that a killed run leaves behind for a moment don't hold it.
+                    fcntl.lockf(stack.enter_context(self._lock_path.open("wb")), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if error.errno in {errno.EACCES, errno.EAGAIN} and error.filename is None:
+                    raise RunError(
+                        f"another process is training in {self.path}; wait for its end, or choose another directory"
+                    ) from error
+                # Some network file systems know no locks; a run there goes without.
+                if error.errno not in {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS}:
+                    raise self._unwritable(error.filename or self._lock_path, error) from error
+            yield
 
     def create(self, config: RunConfig) -> None:
-        """Makes the directory and saves the config.
+        """Makes the directory and saves the config; one that never came to its first step is replaced.
 
         Raises:
             RunError: it already holds a run, or cannot be written.
         """
-        if self.config_path.exists():
-            if self.checkpoints.newest_path.exists() or self.checkpoints.previous_path.exists():
-                remedy = "continue it with --resume"
-            else:
-                remedy = "it came to no checkpoint: delete it and begin again"
-            raise RunError(f"{self.path} already holds a run; {remedy}, or choose another directory")
-        self._write_config(self.config_path, config)
+        if self.checkpoints.are_there():
+            remedy = "continue it with --resume"
+        elif self.log_path.exists():
+            remedy = "it came to no checkpoint: delete it and begin again"
+        else:
+            self._write_config(self.config_path, config)
+            self.parent_config_path.unlink(missing_ok=True)
+            return
+        raise RunError(f"{self.path} already holds a run; {remedy}, or choose another directory")
 
     def load_config(self) -> RunConfig:
         """Raises RunError when there is no run here, or its config is damaged."""
@@ -62,33 +94,14 @@ class RunDir:
         """The config of the run that this one started from, or None. Raises RunError when it is damaged."""
         return self._read_config(self.parent_config_path) if self.parent_config_path.exists() else None
 
-    def save_evaluation(self, evaluation: Evaluation) -> Path:
-        """Writes the scores of one set, in place of earlier ones of that set."""
-        path = self.evaluations_path / f"{evaluation.stem}.json"
-        write_whole(path, (evaluation.to_json() + "\n").encode())
-        return path
-
-    def load_evaluations(self) -> list[Evaluation]:
-        """All that were saved, by name of the set. Raises DataError when a file is damaged."""
-        return [load_evaluation(path) for path in sorted(self.evaluations_path.glob("*.json"))]
-
-    def save_estimates(self, estimates: NoReference) -> Path:
-        """Writes what was estimated on one set without clean truth, in place of earlier estimates on it."""
-        path = self.estimates_path / f"{estimates.stem}.json"
-        write_whole(path, (estimates.to_json() + "\n").encode())
-        return path
-
-    def load_estimates(self) -> list[NoReference]:
-        """All that were saved, by name of the set. Raises DataError when a file is damaged."""
-        return [load_no_reference(path) for path in sorted(self.estimates_path.glob("*.json"))]
-
     def _write_config(self, path: Path, config: RunConfig) -> None:
         try:
             write_whole(path, (config.to_json() + "\n").encode())
         except OSError as error:
-            raise RunError(
-                f"{path} cannot be written: {error.strerror}; free space there, or choose another directory"
-            ) from error
+            raise self._unwritable(path, error) from error
+
+    def _unwritable(self, path: str | Path, error: OSError) -> RunError:
+        return RunError(f"{path} cannot be written: {error.strerror}; free space there, or choose another directory")
 
     def _read_config(self, path: Path) -> RunConfig:
         try:

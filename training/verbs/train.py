@@ -3,6 +3,7 @@
 import argparse
 import shlex
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -94,9 +95,10 @@ def _run(arguments: argparse.Namespace) -> None:
         return
     run_dir, pack = RunDir(arguments.run_path), Pack(arguments.data)
     config = _config(arguments)
-    if not arguments.resume and is_first_rank():
-        run_dir.create(config)
-    result = _train(arguments, config, pack, run_dir)
+    with run_dir.held() if is_first_rank() else nullcontext():
+        if not arguments.resume and is_first_rank():
+            run_dir.create(config)
+        result = _train(arguments, config, pack, run_dir)
     if is_first_rank():
         _tell_result(arguments, config, result)
     if result.end == "interrupted":
@@ -146,9 +148,9 @@ def _tell(arguments: argparse.Namespace, pack: "Pack") -> None:
 
 
 def _train(arguments: argparse.Namespace, config: "RunConfig", pack: "Pack", run_dir: "RunDir") -> "TrainResult":
+    from training.evaluation.held_out_sheet import sheet_drawer
     from training.run.directory import RunDir
     from training.run.loop import train
-    from training.run.pictures import sheet_drawer
 
     return train(
         config,

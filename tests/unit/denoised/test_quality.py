@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from denoised.noise import benchmark_noisy
-from denoised.quality import psnr_db, ssim
+from denoised.quality import Interval, detail_kept, mean_interval, psnr_db, ssim, student_t
 
 # Background load must not decide whether a test passes.
 unhurried = settings(deadline=None, max_examples=40)
@@ -199,3 +199,90 @@ def test_ssim_refuses_pictures_smaller_than_its_window(height_px: int, width_px:
     picture = np.zeros((height_px, width_px, 3), dtype=np.uint8)
     with pytest.raises(ValueError, match=f"{width_px} x {height_px}.*at least 11"):
         ssim(picture, picture)
+
+
+# Detail kept
+
+
+@pytest.fixture(scope="module")
+def photograph() -> NDArray[np.float64]:
+    data = pytest.importorskip("skimage.data")
+    return np.asarray(data.astronaut()[100:260, 150:350], dtype=np.float64)
+
+
+def test_a_perfect_copy_keeps_all_detail_and_its_mean_none(photograph: NDArray[np.float64]) -> None:
+    assert detail_kept(photograph.copy(), photograph) == pytest.approx(1.0, abs=1e-12)
+    flat = np.full_like(photograph, photograph.mean())
+    assert detail_kept(flat, photograph) == pytest.approx(0.0, abs=1e-12)
+
+
+def test_half_the_contrast_keeps_half_the_detail(photograph: NDArray[np.float64]) -> None:
+    assert detail_kept(100 + photograph / 2, photograph) == pytest.approx(0.5, abs=1e-12)
+
+
+def test_invented_texture_and_noise_are_no_detail(photograph: NDArray[np.float64]) -> None:
+    flat = np.full_like(photograph, 128.0)
+    invented = np.random.default_rng(0).normal(0, 40, photograph.shape)
+    # Uncorrelated with the clean picture: five standard errors of the projection.
+    assert abs(detail_kept(flat + invented, photograph)) < 0.05
+    assert detail_kept(photograph + invented, photograph) == pytest.approx(1.0, abs=0.05)
+
+
+def test_more_blur_keeps_less_detail(photograph: NDArray[np.float64]) -> None:
+    def blurred(times: int) -> NDArray[np.float64]:
+        picture = photograph
+        for _ in range(times):
+            for axis in (0, 1):
+                picture = (np.roll(picture, 1, axis) + 2 * picture + np.roll(picture, -1, axis)) / 4
+        return picture
+
+    kept = [detail_kept(blurred(times), photograph) for times in range(5)]
+    assert kept == sorted(kept, reverse=True)
+    assert kept[4] < 0.35
+
+
+def test_shading_is_no_detail() -> None:
+    texture = noise_picture(9, (40, 40)).astype(np.float64)
+    ramp = np.linspace(0, 500, 40)[:, None]
+    assert detail_kept(texture + ramp, texture) == pytest.approx(1.0, abs=1e-12)
+
+
+def test_a_picture_without_detail_has_none_to_lose() -> None:
+    flat = np.full((8, 8), 7, dtype=np.uint8)
+    assert detail_kept(noise_picture(1, (8, 8)), flat) == 1.0
+
+
+@pytest.mark.parametrize("side_px", [1, 4])
+def test_the_detail_figure_refuses_pictures_smaller_than_its_filter(side_px: int) -> None:
+    picture = np.zeros((side_px, 64), dtype=np.uint8)
+    with pytest.raises(ValueError, match=f"64 x {side_px}.*at least 5"):
+        detail_kept(picture, picture)
+
+
+# Intervals
+
+
+@pytest.mark.parametrize("degrees", [1, 2, 3, 4, 7, 12, 30, 200])
+def test_quantiles_of_students_t_agree_with_scipy(degrees: int) -> None:
+    stats = pytest.importorskip("scipy.stats")
+    assert student_t(degrees) == pytest.approx(stats.t.ppf(0.975, degrees), rel=2e-3)
+
+
+def test_an_interval_of_three_values_is_known() -> None:
+    interval = mean_interval([1.0, 2.0, 3.0])
+    assert interval.mean == 2.0
+    assert interval.high is not None
+    assert interval.high - 2.0 == pytest.approx(4.30265 / math.sqrt(3), rel=1e-4)
+
+
+def test_one_value_has_no_interval_and_none_has_no_mean() -> None:
+    assert mean_interval([3.5]) == Interval(3.5, None, None, 1)
+    with pytest.raises(ValueError, match="at least one"):
+        mean_interval([])
+
+
+def test_ninety_five_of_a_hundred_intervals_hold_the_truth() -> None:
+    rng = np.random.default_rng(4)
+    intervals = [mean_interval(rng.normal(10, 3, size=6).tolist()) for _ in range(2000)]
+    held = sum(1 for i in intervals if i.low is not None and i.high is not None and i.low <= 10 <= i.high)
+    assert held / len(intervals) == pytest.approx(0.95, abs=5 * math.sqrt(0.95 * 0.05 / 2000))

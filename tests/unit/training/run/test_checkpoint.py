@@ -105,8 +105,11 @@ def test_the_best_one_stays_while_newer_ones_come(checkpoints: Checkpoints) -> N
     best = checkpoints.load_best()
     assert best is not None
     assert best.step == 1
-    checkpoints.mark_best()
-    assert read_checkpoint(checkpoints.best_path).step == 4
+    # Twice, as by a resumed run.
+    for _ in range(2):
+        checkpoints.mark_best()
+        assert read_checkpoint(checkpoints.best_path).step == 4
+    assert not list(checkpoints.best_path.parent.glob("*.partial"))
 
 
 def test_a_disk_without_second_names_gets_a_copy_of_the_best_one(
@@ -132,7 +135,7 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_previous_one_with_one_war
     checkpoints.save(checkpoint_of(1))
     checkpoints.save(checkpoint_of(2))
     damage(checkpoints.newest_path)
-    with pytest.warns(RuntimeWarning, match=r"checkpoint\.ckpt .*previous one, of step 1") as told:
+    with pytest.warns(RuntimeWarning, match=r"checkpoint\.ckpt .*from checkpoint\.previous\.ckpt, of step 1") as told:
         assert checkpoints.load().step == 1
     assert len(told) == 1
 
@@ -161,6 +164,20 @@ def test_both_damaged_is_an_error_that_names_both(checkpoints: Checkpoints) -> N
     truncate(checkpoints.previous_path)
     with pytest.raises(CheckpointError, match=r"checkpoint\.ckpt is damaged.*checkpoint\.previous\.ckpt is damaged"):
         checkpoints.load()
+
+
+def test_the_best_one_is_gone_on_from_when_both_others_are_damaged(checkpoints: Checkpoints) -> None:
+    checkpoints.save(checkpoint_of(1))
+    checkpoints.mark_best()
+    checkpoints.save(checkpoint_of(2))
+    checkpoints.save(checkpoint_of(3))
+    truncate(checkpoints.newest_path)
+    truncate(checkpoints.previous_path)
+    with pytest.warns(RuntimeWarning, match=r"checkpoint\.ckpt .*previous\.ckpt .*from best\.ckpt, of step 1"):
+        assert checkpoints.load().step == 1
+    checkpoints.newest_path.unlink()
+    with pytest.warns(RuntimeWarning, match=r"from best\.ckpt"):
+        assert checkpoints.load().step == 1
 
 
 def test_none_at_all_is_an_error_that_says_so(checkpoints: Checkpoints) -> None:

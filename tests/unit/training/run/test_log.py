@@ -54,10 +54,16 @@ def test_time_goes_on_from_the_last_record_that_is_kept(tmp_path: Path) -> None:
     assert 500.0 <= read_log(tmp_path / "log.jsonl")[-1]["elapsed_s"] < 560.0
 
 
-@pytest.mark.parametrize("line", ["", "[]", "{}", '{"step": "one"}', "\x00\xff", "null"])
-def test_damage_ends_the_record_there_and_raises_nothing(tmp_path: Path, line: str) -> None:
+@pytest.mark.parametrize(
+    "line",
+    ["", "[]", "{}", '{"step": "one"}', "\x00\xff", "null", '{"step": 2, "loss": NaN}', '{"step": 2, "loss": null}'],
+)
+def test_a_damaged_line_costs_no_other_and_raises_nothing(tmp_path: Path, line: str) -> None:
     (tmp_path / "log.jsonl").write_text('{"step": 1}\n' + line + '\n{"step": 3}\n')
-    assert steps(tmp_path) == [1]
+    assert steps(tmp_path) == [1, 3]
+    with opened(tmp_path, start=3):
+        pass
+    assert steps(tmp_path) == [1, 3]
 
 
 def test_a_missing_log_has_no_records(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ from training.run.loop import TrainResult, train
 from training.run.schedule import learning_rate
 from training.run.step import Stepper
 from training.run.trained import load_network, load_trained
-from training.run.validation import Validator
+from training.run.validation import HeldOut, Validator
 
 pytestmark = pytest.mark.training
 
@@ -432,6 +432,17 @@ def test_a_loss_that_is_no_number_stops_the_run_names_the_step_and_keeps_the_las
     state = final_state(tmp_path)
     assert state["step"] == CHECKPOINT_EVERY
     assert all(weights.isfinite().all() for part in ("network", "average") for weights in state[part].values())
+
+
+def test_a_held_out_figure_that_is_no_finite_number_stops_the_run_before_it_is_kept(
+    pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures = iter([HeldOut(1.0, 30.0), HeldOut(math.inf, 20.0)])
+    monkeypatch.setattr(Validator, "measure", lambda *_: next(figures))
+    with pytest.raises(DivergedError, match=r"held_out_loss is inf at step 10;.*--start-from"):
+        run(tiny_config(), pack, tmp_path)
+    assert final_state(tmp_path)["step"] == CHECKPOINT_EVERY
+    assert all(math.isfinite(value) for record in log_records(tmp_path) for value in record.values())
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

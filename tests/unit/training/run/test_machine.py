@@ -11,7 +11,7 @@ import torch
 
 from training.errors import ConfigError
 from training.run import machine
-from training.run.distributed import Ranks
+from training.run.distributed import Ranks, joined
 
 pytestmark = pytest.mark.training
 
@@ -89,3 +89,11 @@ def test_the_shares_of_all_ranks_make_the_whole() -> None:
     shares = [Ranks(rank, 4, torch.device("cpu")).share(40, 8) for rank in range(4)]
     assert shares == [(40, 2), (42, 2), (44, 2), (46, 2)]
     assert Ranks(0, 1, torch.device("cpu")).share(40, 8) == (40, 8)
+
+
+def test_a_batch_that_ranks_cannot_share_equally_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = {"TORCHELASTIC_RUN_ID": "none", "RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2"}
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=r"data\.batch_size is 3 and there are 2 ranks"), joined("cpu", 3):
+        pass
