@@ -36,7 +36,7 @@ serve: $(VENV)/.stamp-service  ## the service: gRPC on 50051, metrics and health
 
 train: $(if $(IMAGES),$(VENV)/.stamp-training)  ## a short training run on IMAGES=DIR, ends with runs/models; VALIDATION=DIR for images it must not see
 	$(if $(IMAGES),,$(error name a directory of images: make train IMAGES=DIR))
-	$(RUN) -m training prepare "$(IMAGES)" --to runs/pack
+	$(RUN) -m training prepare "$(IMAGES)" $(if $(VALIDATION),--test "$(VALIDATION)") --to runs/pack
 	$(RUN) -m training train training/configs/quick.toml --data runs/pack --run runs/quick
 	$(if $(VALIDATION),$(RUN) -m training evaluate runs/quick --images "$(VALIDATION)")
 	$(RUN) -m training export runs/quick --data runs/pack --to runs/models

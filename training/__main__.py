@@ -1,6 +1,7 @@
 """``python -m training VERB``: from a folder of images to a servable model. Each verb is a module of its own."""
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -37,7 +38,7 @@ example, from a folder of clean images to a running service:
 def main(words: Sequence[str] | None = None) -> int:
     """Does what the command line says, or these words in its place.
 
-    Exit codes: 0 done, 1 failed with a message, 2 wrong usage.
+    Exit codes: 0 done, 1 failed with a message, 2 wrong usage, 130 interrupted (a run keeps its checkpoints).
     """
     parser = argparse.ArgumentParser(
         prog="python -m training",
@@ -63,6 +64,9 @@ def main(words: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 1
+    except KeyboardInterrupt:
+        print(f"{arguments.verb} was interrupted", file=sys.stderr)
+        return 128 + signal.SIGINT
     return 0
 
 

@@ -426,7 +426,11 @@ class RunConfig(_Section):
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        return cls.model_validate_json(text)
+        """Reads what :meth:`to_json` wrote. Raises ValueError, which names all that is wrong in one line."""
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            raise ValueError("; ".join(_problems(error))) from error
 
 
 def load_config(path: Path, overrides: dict[str, str] | None = None, *, noise_path: Path | None = None) -> RunConfig:
@@ -451,10 +455,7 @@ def load_config(path: Path, overrides: dict[str, str] | None = None, *, noise_pa
     try:
         return RunConfig.model_validate(tree)
     except ValidationError as error:
-        problems = "\n".join(
-            f"  {_key_of(problem['loc'])}: {problem['msg']}{_value_of(problem['input'])}" for problem in error.errors()
-        )
-        raise ConfigError(f"the config {path} is wrong:\n{problems}") from error
+        raise ConfigError("\n  ".join([f"the config {path} is wrong:", *_problems(error)])) from error
 
 
 def _fitted_noise(path: Path) -> object:
@@ -465,6 +466,16 @@ def _fitted_noise(path: Path) -> object:
             f"cannot read the noise in {path}: {error!r}; name the JSON file that was written by: "
             "python -m training fit-noise"
         ) from error
+
+
+def _problems(error: ValidationError) -> list[str]:
+    """One for each key that is wrong; the file as a whole has no key."""
+    problems = []
+    for problem in error.errors():
+        key, message = _key_of(problem["loc"]), problem["msg"].removeprefix("Value error, ")
+        value = "" if problem["type"] == "json_invalid" else _value_of(problem["input"])
+        problems.append(f"{key}: {message}{value}" if key else f"{message}{value}")
+    return problems
 
 
 def _key_of(location: tuple[str | int, ...]) -> str:

@@ -1,6 +1,7 @@
 """Which files the command line reads and writes, and how it writes them: whole or not at all."""
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -60,7 +61,7 @@ def write_whole(target: Path, data: bytes) -> None:
     """Writes a file that is never seen half-written; folders on the way to it are made.
 
     Raises:
-        OSError: it can't be written; nothing is left behind.
+        OSError: it can't be written, and names the target; nothing is left behind.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     # In the target's own folder, because a rename is atomic only within one file system.
@@ -68,5 +69,9 @@ def write_whole(target: Path, data: bytes) -> None:
     try:
         part.write_bytes(data)
         part.replace(target)
+    except OSError as error:
+        # A disk that is full names no file.
+        raise OSError(error.errno, error.strerror, str(target)) from error
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink(missing_ok=True)

@@ -28,7 +28,7 @@ def _pictures() -> list[Samples | bytes]:
         for index, place in enumerate(order)
     ]
     large = [
-        _formed(200 + index, (2000, 3000), channels=channels, form=form)
+        _formed(200 + index, (1200, 1900), channels=channels, form=form)
         for index, (channels, form) in enumerate(((3, "jpeg"), (1, "png"), (1, "u16")))
     ]
     return [*mixed[:20], large[0], *mixed[20:90], large[1], *mixed[90:150], large[2], *mixed[150:]]

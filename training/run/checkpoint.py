@@ -72,6 +72,10 @@ class Checkpoints:
         self.best_path = folder / "best.ckpt"
         self._newest_is_damaged = False
 
+    def are_there(self) -> bool:
+        """Whether any file is, whole or not."""
+        return any(path.exists() for path in (self.newest_path, self.previous_path, self.best_path))
+
     def save(self, checkpoint: Checkpoint) -> None:
         """Writes beside, syncs, then swaps: there is a whole checkpoint on the disk at every moment.
 
@@ -112,6 +116,8 @@ class Checkpoints:
             except OSError:
                 shutil.copyfile(self.newest_path, partial)
             partial.replace(self.best_path)
+            # Renaming one name of a file to another of the same file does nothing.
+            partial.unlink(missing_ok=True)
             _sync_folder(self.best_path.parent)
         except OSError as error:
             partial.unlink(missing_ok=True)
@@ -121,28 +127,31 @@ class Checkpoints:
             ) from error
 
     def load(self) -> Checkpoint:
-        """The newest whole checkpoint; falls back to the previous one with a warning.
+        """The newest whole checkpoint; falls back to the previous one, then to the best one, with a warning.
 
         Raises:
             CheckpointError: there is none, or none can be read.
         """
         problems = []
-        for path in (self.newest_path, self.previous_path):
+        for path in (self.newest_path, self.previous_path, self.best_path):
             try:
                 checkpoint = read_checkpoint(path)
             except (OSError, ValueError) as error:
                 problems.append(f"{path.name} {_as_text(error)}")
                 continue
-            if problems and self.newest_path.exists():
+            if len(problems) > 1 or (problems and self.newest_path.exists()):
                 self._newest_is_damaged = True
                 warnings.warn(
-                    f"{self.newest_path.parent}: {problems[0]}; going on from the previous one, of step "
+                    f"{self.newest_path.parent}: {'; '.join(problems)}; going on from {path.name}, of step "
                     f"{checkpoint.step}",
                     RuntimeWarning,
                     stacklevel=2,
                 )
             return checkpoint
-        raise CheckpointError(f"{self.newest_path.parent} has no usable checkpoint: {'; '.join(problems)}")
+        raise CheckpointError(
+            f"{self.newest_path.parent} has no usable checkpoint: {'; '.join(problems)}; restore one from a copy, or "
+            "begin a new run"
+        )
 
     def load_best(self) -> Checkpoint | None:
         """The best checkpoint; None when none was marked.

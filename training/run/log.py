@@ -5,34 +5,35 @@ files hold the same figures for looking at. Nothing here decides when to log, or
 """
 
 import json
+import math
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from tqdm import tqdm
 
+from denoised._files import write_whole
 from training.errors import RunError
 
 Record = Mapping[str, float | int]
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """All whole records; a line cut off by a kill, and what follows it, is left out."""
+    """All whole records; a line that was cut off by a kill, or is damaged, is left out."""
     records: list[dict[str, Any]] = []
     if not path.exists():
         return records
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
         try:
             record = json.loads(line)
-            if not line.endswith("\n") or not isinstance(record["step"], int):
-                break
-        except (ValueError, LookupError, TypeError):
-            break
-        records.append(record)
+        except ValueError:
+            continue
+        if line.endswith("\n") and _is_record(record):
+            records.append(record)
     return records
 
 
@@ -41,12 +42,11 @@ class RunLog:
 
     def __init__(self, path: Path, tensorboard_path: Path, *, start: int) -> None:
         kept = [record for record in read_log(path) if record["step"] <= start]
-        partial = path.with_suffix(".partial")
-        partial.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
-        partial.replace(path)
         self._path = path
-        self._file = path.open("a", encoding="utf-8")
-        self._board = _board(tensorboard_path, start)
+        with self._disk():
+            write_whole(path, "".join(json.dumps(record) + "\n" for record in kept).encode())
+            self._board = _board(tensorboard_path, start)
+            self._file = path.open("a", encoding="utf-8")
         self._began_s = time.monotonic() - (float(kept[-1].get("elapsed_s", 0)) if kept else 0.0)
 
     def write(self, record: Record) -> None:
@@ -56,25 +56,21 @@ class RunLog:
             RunError: the disk is full.
         """
         whole = {**record, "elapsed_s": round(time.monotonic() - self._began_s, 1)}
-        try:
+        with self._disk():
             self._file.write(json.dumps(whole, allow_nan=False) + "\n")
             self._file.flush()
-        except OSError as error:
-            raise RunError(
-                f"{self._path} cannot be written: {error.strerror}; checkpoints are intact. Free space there, then "
-                "continue with --resume"
-            ) from error
-        if self._board is not None:
-            for name, value in record.items():
-                if name != "step":
-                    group = "held_out" if name.startswith("held_out_") else "training"
-                    self._board.add_scalar(f"{group}/{name.removeprefix('held_out_')}", value, record["step"])
-            self._board.flush()
+            if self._board is not None:
+                for name, value in record.items():
+                    if name != "step":
+                        group = "held_out" if name.startswith("held_out_") else "training"
+                        self._board.add_scalar(f"{group}/{name.removeprefix('held_out_')}", value, record["step"])
+                self._board.flush()
 
     def add_image(self, name: str, picture: Any, step: int) -> None:
-        """Shows an (H, W, C) uint8 picture in TensorBoard."""
+        """Shows an (H, W, C) uint8 picture in TensorBoard. Raises RunError when the disk is full."""
         if self._board is not None:
-            self._board.add_image(name, picture, step, dataformats="HWC")
+            with self._disk():
+                self._board.add_image(name, picture, step, dataformats="HWC")
 
     def __enter__(self) -> Self:
         return self
@@ -82,9 +78,22 @@ class RunLog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        # What could not be written was told by the write; closing tries it once more.
+        with suppress(OSError):
+            self._file.close()
         if self._board is not None:
-            self._board.close()
+            with suppress(OSError):
+                self._board.close()
+
+    @contextmanager
+    def _disk(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise RunError(
+                f"{error.filename or self._path} cannot be written: {error.strerror or error}; checkpoints are intact. "
+                "Free space there, then continue with --resume"
+            ) from error
 
 
 class Watcher:
@@ -124,6 +133,14 @@ def watching(total: int, start: int, *, is_silent: bool) -> Iterator[Watcher]:
         return
     with tqdm(total=total, initial=start, unit="step", smoothing=0.05, dynamic_ncols=True) as bar:
         yield Watcher(bar, total=total, start=start, is_silent=False)
+
+
+def _is_record(tree: object) -> bool:
+    return (
+        isinstance(tree, dict)
+        and isinstance(tree.get("step"), int)
+        and all(isinstance(value, int | float) and math.isfinite(value) for value in tree.values())
+    )
 
 
 def _board(path: Path, start: int) -> Any:

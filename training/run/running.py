@@ -158,10 +158,18 @@ class Run:
         tally.begin()
 
     def _measure(self) -> None:
-        """Rank 0 measures; the others wait where they need the figure."""
+        """Rank 0 measures; all ranks end alike when a figure is no finite number."""
+        broken: list[str] = []
         if self._ranks.is_main:
             with self._stepper.average.swapped_in(self._stepper.network):
                 self._held_out = self._validator.measure(self._stepper.network, self._ranks.device)
+            figures = {} if self._held_out is None else self._held_out.record()
+            broken = [f"{name} is {value}" for name, value in figures.items() if not math.isfinite(value)]
+        if self._ranks.largest(len(broken)):
+            raise DivergedError(
+                f"{', '.join(broken) or 'a held-out figure is no finite number'} at step {self._done}; the last good "
+                "checkpoint is kept. Begin a run with --start-from this one and a lower optimiser.learning_rate"
+            )
 
     def _select(self) -> None:
         """All ranks learn the metric, so that they stop at the same step."""
@@ -170,11 +178,6 @@ class Run:
         metric = self._config.selection_metric
         own = self._held_out.metric(metric) if self._held_out is not None else None
         value = self._ranks.from_main(math.nan if own is None else own)
-        if not math.isfinite(value):
-            raise DivergedError(
-                f"the held-out {metric} is {value} at step {self._done}; the last good checkpoint is kept. Begin a run "
-                "with --start-from this one and a lower optimiser.learning_rate"
-            )
         self._progress = self._progress.after(
             self._done, value, metric=metric, min_improvement=self._config.selection.min_improvement
         )

@@ -3,13 +3,15 @@
 import argparse
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn, TypeAlias
+from typing import Final, NoReturn, TypeAlias
 
 from tqdm import tqdm
 
 from training.errors import ConfigError
 
 Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001 -- argparse names the type of add_subparsers() nowhere else
+
+_PLOT_SUFFIXES: Final = (".png", ".svg")
 
 
 def progress(total: int, unit: str, what: str = "") -> "tqdm[NoReturn]":
@@ -27,9 +29,23 @@ def advancing(bar: "tqdm[NoReturn]") -> Callable[[Path | str], None]:
     return advance
 
 
+def check_plot_path(path: Path | None) -> None:
+    """Raises ConfigError for a --plot that can't be drawn, before anything is measured for it."""
+    if path is not None and path.suffix.lower() not in _PLOT_SUFFIXES:
+        raise ConfigError(f"--plot is {path}; its suffix must be one of: {', '.join(_PLOT_SUFFIXES)}")
+
+
 def parse_overrides(texts: list[str]) -> dict[str, str]:
     """What ``--set KEY=VALUE`` gave. Raises ConfigError for anything else."""
     wrong = [text for text in texts if "=" not in text]
     if wrong:
         raise ConfigError(f"--set {wrong[0]}: must be KEY=VALUE, such as optimiser.steps=500")
     return dict(text.split("=", 1) for text in texts)
+
+
+def crop_count(text: str) -> int:
+    """How many crops a calibration measures, as a type of argument."""
+    count = int(text)
+    if count < 2:
+        raise argparse.ArgumentTypeError(f"{count} crops have no quantiles; give at least 2, better 1000")
+    return count

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from training.verbs.common import Verbs, parse_overrides
+from training.verbs.common import Verbs, check_plot_path, parse_overrides
 
 _TEXT = """\
 Trains throw-away weights for a few steps while the learning rate rises from --from to --to, prints the loss along the
@@ -19,7 +19,9 @@ def add(verbs: Verbs) -> None:
     parser.add_argument("--from", dest="low", type=float, default=1e-6, help="first rate (default 1e-6)")
     parser.add_argument("--to", dest="high", type=float, default=1.0, help="last rate (default 1)")
     parser.add_argument("--steps", type=int, default=200, help="steps between them (default 200)")
-    parser.add_argument("--plot", type=Path, default=Path("find-lr.png"), help="PNG to write (default find-lr.png)")
+    parser.add_argument(
+        "--plot", type=Path, default=Path("find-lr.png"), help="PNG or SVG to write (default find-lr.png)"
+    )
     parser.add_argument(
         "--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help="such as data.batch_size=32"
     )
@@ -40,6 +42,7 @@ def _run(arguments: argparse.Namespace) -> None:
     from training.run.lr_finder import find_rate
     from training.run.machine import limit_threads
 
+    check_plot_path(arguments.plot)
     limit_threads(arguments.threads)
     test = find_rate(
         load_config(arguments.config, parse_overrides(arguments.overrides), noise_path=arguments.noise),

@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from training.errors import DataError
-from training.verbs.common import Verbs, advancing, progress
+from training.verbs.common import Verbs, advancing, check_plot_path, progress
 
 if TYPE_CHECKING:
     from training.data.pack import Pack
@@ -29,7 +29,6 @@ examples:
   python -m training fit-noise runs/pack --plot noise.svg
   python -m training fit-noise STACK_FOLDER --channels 1 --repeats --json camera.json
 """
-_PLOT_SUFFIXES = (".png", ".svg")
 
 
 def add(verbs: Verbs) -> None:
@@ -57,8 +56,7 @@ def _run(arguments: argparse.Namespace) -> None:
     from denoised._files import write_whole
     from training.noise.report import draw_fit, fit_table, noise_section
 
-    if arguments.plot is not None and arguments.plot.suffix.lower() not in _PLOT_SUFFIXES:
-        raise DataError(f"--plot is {arguments.plot}; its suffix must be one of: {', '.join(_PLOT_SUFFIXES)}")
+    check_plot_path(arguments.plot)
     fit = _fit(arguments)
     print(f"noise of {fit.image_count} images, from {fit.method}\n\n{fit_table(fit)}\n\n{noise_section(fit.spec())}")
     if fit.is_correlated:

@@ -6,13 +6,13 @@ import pytest
 
 pytest.importorskip("torch")
 
-from tests.integration.training.verbs import CONFIG, done, write_pictures
+from tests.integration.training.verbs import CONFIG, called, write_pictures
 
 
 @pytest.fixture(scope="session")
 def pack_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
-    done("prepare", write_pictures(folder / "images", 40, 24), "--to", folder / "pack", "--channels", "1")
+    called("prepare", write_pictures(folder / "images", 40, 24), "--to", folder / "pack", "--channels", "1")
     return folder / "pack"
 
 

@@ -11,7 +11,7 @@ pytest.importorskip("torch")
 import torch
 from torch import distributed
 
-from tests.integration.training.verbs import done, started
+from tests.integration.training.verbs import called, done, started
 from tests.unit.training.run.tiny import final_state
 from training.run.directory import RunDir
 from training.run.log import read_log
@@ -26,6 +26,8 @@ pytestmark = [
 
 # The mean of two means is the mean but for its rounding, which 24 steps of AdamW enlarge.
 LOSS_TOLERANCE = 1e-3
+# Of all weights together: where a gradient is nearly 0, AdamW takes the sign of its rounding for a direction.
+WEIGHT_TOLERANCE = 1e-3
 
 
 def losses(run: Path) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
@@ -37,21 +39,18 @@ def test_two_ranks_give_the_loss_curve_of_one_rank_with_the_same_samples(
 ) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     # Each of the two takes two of the four samples of a batch: one rank with the doubled batch is one rank.
-    done("train", config_path, "--data", pack_path, "--run", one, "--workers", "0")
-    out, _ = done(
-        "train", config_path, "--data", pack_path, "--run", two, "--workers", "1", "--device", "cpu", torchrun=2
-    )
+    called("train", config_path, "--data", pack_path, "--run", one)
+    out, _ = done("train", config_path, "--data", pack_path, "--run", two, "--workers", "1", torchrun=2)
     assert out.count("24 steps done") == 1
     np.testing.assert_allclose(losses(two), losses(one), rtol=LOSS_TOLERANCE)
     assert not np.allclose(losses(one), losses(one)[::-1], rtol=LOSS_TOLERANCE)
-    ours, theirs = (final_state(path)["average"] for path in (one, two))
-    for name, weights in ours.items():
-        torch.testing.assert_close(theirs[name], weights, atol=1e-4, rtol=1e-2)
+    ours, theirs = (torch.cat([*map(torch.ravel, final_state(path)["average"].values())]) for path in (one, two))
+    assert torch.linalg.vector_norm(theirs - ours) <= WEIGHT_TOLERANCE * torch.linalg.vector_norm(ours)
 
 
 def test_two_ranks_end_together_at_a_signal_and_one_goes_on(pack_path: Path, config_path: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    arguments = ("train", config_path, "--data", pack_path, "--run", run, "--device", "cpu")
+    arguments = ("train", config_path, "--data", pack_path, "--run", run)
     with started(*arguments, "--set", "optimiser.steps=5000", torchrun=2) as process:
         assert process.stdout is not None
         assert any(line.startswith("step 7/") for line in process.stdout)
@@ -61,12 +60,3 @@ def test_two_ranks_end_together_at_a_signal_and_one_goes_on(pack_path: Path, con
     step = final_state(run)["step"]
     assert 7 <= step < 5000
     assert final_state(run)["machine"]["ranks"] == 2
-
-
-def test_a_batch_that_ranks_cannot_share_equally_is_refused(pack_path: Path, config_path: Path, tmp_path: Path) -> None:
-    with started(
-        "train", config_path, "--data", pack_path, "--run", tmp_path / "run", "--set", "data.batch_size=3", torchrun=2
-    ) as process:
-        _, err = process.communicate()
-    assert process.returncode != 0
-    assert "data.batch_size is 3 and there are 2 ranks" in err

@@ -1,12 +1,16 @@
-"""The training program as a user starts it: processes of its own, with one thread and no GPU."""
+"""The training program as a user starts it, with one thread and no GPU: in processes of its own, or in this one."""
 
+import io
 import os
 import subprocess
 import sys
+from collections.abc import Collection
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Final
 
 import numpy as np
+import torch
 from PIL import Image as PillowImage
 
 REPOSITORY: Final = Path(__file__).resolve().parents[3]
@@ -50,7 +54,7 @@ def started(*arguments: str | Path, torchrun: int = 0) -> "subprocess.Popen[str]
     """A verb that runs beside the test; under torchrun with that many ranks."""
     launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(torchrun), "-m", "--"]
     return subprocess.Popen(
-        [sys.executable, "-m", *(launcher if torchrun else []), "training", *map(str, arguments)],
+        [sys.executable, "-m", *(launcher if torchrun else []), "training", *_words(arguments)],
         cwd=REPOSITORY,
         env=ENVIRONMENT,
         stdout=subprocess.PIPE,
@@ -63,8 +67,33 @@ def done(*arguments: str | Path, code: int = 0, torchrun: int = 0) -> tuple[str,
     """(stdout, stderr) of a verb that ended with that code."""
     with started(*arguments, torchrun=torchrun) as process:
         out, err = process.communicate()
-    assert process.returncode == code, err
+    assert process.returncode == code, f"{' '.join(map(str, arguments))}\n{out}\n{err}"
     return out, err
+
+
+def called(*arguments: str | Path, codes: Collection[int] = (0,)) -> tuple[str, str]:
+    """(stdout, stderr) of a verb that ended with one of the codes.
+
+    It runs in this process, which saves the seconds that torch takes to load; without workers, which would be forks of
+    a process that may hold other tests' threads.
+    """
+    from training.__main__ import main
+
+    thread_count = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as err:
+            code = main([*_words(arguments), *(("--workers", "0") if arguments[0] == "train" else ())])
+    finally:
+        torch.set_num_threads(thread_count)
+    assert code in codes, f"{' '.join(map(str, arguments))}\n{out.getvalue()}\n{err.getvalue()}"
+    return out.getvalue(), err.getvalue()
+
+
+def _words(arguments: tuple[str | Path, ...]) -> list[str]:
+    """Sums come out bit for bit the same only at one number of threads of one device."""
+    limits = ["--threads", "1", "--device", "cpu"] if arguments[0] == "train" else []
+    return [*map(str, arguments), *limits]
 
 
 def write_pictures(folder: Path, count: int, side_px: int) -> Path:

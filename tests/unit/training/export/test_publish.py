@@ -110,7 +110,7 @@ def stores(pack: Pack, tmp_path_factory: pytest.TempPathFactory) -> dict[Kind, t
     made = {}
     for kind, network in KINDS.items():
         folder = tmp_path_factory.mktemp(kind)
-        changes = {"loss": ENERGY} if kind == "vae" else {}
+        changes: dict[str, Any] = {"loss": ENERGY} if kind == "vae" else {}
         run = run_of(folder / "run", pack, network=network, name=kind.replace("_", "-"), **changes)
         made[kind] = (run, export(run, pack, folder / "store", version=None, calibration_crop_count=24))
     return made

@@ -189,14 +189,14 @@ MSE, BCE = LossConfig(image={"mse": 1.0}), LossConfig(image={"bce": 1.0})
 def test_an_autoencoder_learns_what_a_few_numbers_can_say(config: NetworkConfig, output: str) -> None:
     # The pictures' own variance is 0.12: an error above it would be a network that answers with one picture.
     loss = BCE if output == "sigmoid" else MSE
-    before, after = trained(config.model_copy(update={"output": output}), loss, steps=400)
+    before, after = trained(config.model_copy(update={"output": output}), loss, steps=200)
     assert before > 0.12
     assert after < 0.05
 
 
 def test_a_variational_autoencoder_learns_by_its_energy() -> None:
     loss = LossConfig(image={"bce": 1.0}, objective="energy")
-    before, after = trained(VAE, loss, steps=400)
+    before, after = trained(VAE, loss, steps=200)
     assert before > 0.12
     assert after < 0.08
 

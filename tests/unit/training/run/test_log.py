@@ -104,3 +104,10 @@ def test_a_silent_watcher_says_nothing(capsys: pytest.CaptureFixture[str]) -> No
         watcher.show(1, "loss 0.5")
         watcher.note("mind the gap")
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_log_that_can_not_be_opened_is_a_typed_error_that_names_it(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "tensorboard").touch()
+    with pytest.raises(RunError, match=r"tensorboard cannot be written.*--resume"):
+        opened(tmp_path / "run")
