@@ -150,21 +150,6 @@ class Energy:
         return None if self.total_nats is None else bits_per_pixel(self.total_nats, self.pixel_count)
 
 
-def energy(image: Floats, reconstruction: Floats, code: Code | None, model: EnergyModel) -> Energy:
-    """The energy of an input: compression term plus reconstruction term.
-
-    Args:
-        image, reconstruction: (H, W, C) in 0..1 units.
-        code: of the image, or None where the network has none.
-        model: the constants.
-    """
-    return Energy(
-        reconstruction_nats=model.reconstruction_nats(image, reconstruction),
-        compression_nats=model.compression_nats(code),
-        pixel_count=image.shape[0] * image.shape[1],
-    )
-
-
 def bits_per_pixel(nats: float, pixel_count: int) -> float:
     """Nats of an image as bits for each of its pixels."""
     return nats / (pixel_count * float(np.log(2.0)))

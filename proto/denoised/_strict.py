@@ -1,5 +1,6 @@
 """Reads JSON values into dataclasses without bending any: a wrong type, an unknown or a missing key is an error."""
 
+import sys
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from types import UnionType
@@ -66,7 +67,7 @@ def _read(value: object, hint: Any, where: str) -> Any:
     if origin is Mapping and isinstance(value, dict):
         return {key: _read(item, arguments[1], f"{where}.{key}") for key, item in value.items()}
     if hint is float and type(value) in (int, float):
-        return float(value)  # type: ignore[arg-type]  # just checked
+        return _read_float(value, where)  # type: ignore[arg-type]  # just checked
     if origin is Literal:
         is_right, wanted = isinstance(value, str) and value in arguments, f"one of: {', '.join(arguments)}"
     else:
@@ -74,6 +75,16 @@ def _read(value: object, hint: Any, where: str) -> Any:
     if not is_right:
         raise ValueError(f"{where} is {value!r}; {wanted}")
     return value
+
+
+def _read_float(value: float, where: str) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        bit_count = int(value).bit_length()
+        raise ValueError(
+            f"{where} is a whole number of {bit_count} bits; at most {sys.float_info.max:.2g} can be held"
+        ) from None
 
 
 def _read_variant(variants: tuple[Any, ...], value: object, where: str) -> Any:

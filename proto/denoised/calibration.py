@@ -9,6 +9,7 @@ import binascii
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import isnan
 from typing import get_args
 
 import numpy as np
@@ -94,6 +95,7 @@ class Calibration:
         """The share of comparable images whose statistic lies below ``value``, 0..1.
 
         Interpolated between the quantiles and between the noise levels; values beyond all that were seen give 0 or 1.
+        What is no number gives 1: an answer that can't be measured must not pass for an ordinary one.
 
         Args:
             statistic: as ``Statistics.comparable`` names it.
@@ -104,6 +106,8 @@ class Calibration:
                 of quantiles flat even there.
         """
         row, probabilities = self._row(statistic, sigma), self.probabilities
+        if isnan(value):
+            return 1.0
         below, above = bisect_left(row, value), bisect_right(row, value)
         if below < above:
             least, greatest = probabilities[below], probabilities[above - 1]

@@ -38,6 +38,8 @@ _BINOMIAL: Final = np.array([1.0, 4.0, 6.0, 4.0, 1.0]) / 16.0
 
 SSIM_SMALLEST_SIDE_PX: Final = 2 * _WINDOW_RADIUS_PX + 1
 DETAIL_SMALLEST_SIDE_PX: Final = len(_BINOMIAL)
+# Equal images have no finite PSNR, and one of them would make every mean infinite.
+PSNR_CEILING_DB: Final = 100.0
 
 AnyImage = NDArray[np.generic]
 
@@ -58,6 +60,11 @@ def psnr_db(image: AnyImage, reference: AnyImage, *, value_range: float = 255.0)
     if mean_square == 0.0:
         return float("inf")
     return float(10.0 * np.log10(value_range * value_range / mean_square))
+
+
+def capped_psnr_db(image: AnyImage, reference: AnyImage, *, value_range: float = 255.0) -> float:
+    """:func:`psnr_db`, at most ``PSNR_CEILING_DB``, for means over images; NaN stays NaN, so that it is noticed."""
+    return float(np.minimum(psnr_db(image, reference, value_range=value_range), PSNR_CEILING_DB))
 
 
 def ssim(image: AnyImage, reference: AnyImage, *, value_range: float = 255.0) -> float:

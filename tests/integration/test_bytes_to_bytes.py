@@ -28,7 +28,7 @@ from training.data.pack import Pack
 from training.data.prepare import prepare
 from training.export.publish import export
 from training.networks import Network
-from training.run.trained import load_network
+from training.run.trained import load_trained
 
 pytestmark = [pytest.mark.training, pytest.mark.slow]
 
@@ -75,7 +75,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         network: dict[str, Any] = CONV_DAE | {"channels": pack.manifest.channels}
         run = run_of(folder / f"{name}-run", pack, network=network, spread=0.0001, name=name)
         exported = export(run, pack, store, version=None, calibration_crop_count=16)
-        networks[name] = (load_network(run)[1], exported.contract)
+        networks[name] = (load_trained(run).network, exported.contract)
     with harness.running(folder, models_dir=store, default_model="shallow", lane_count=1) as service:
         yield Served(service, networks)
 

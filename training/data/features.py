@@ -57,8 +57,12 @@ class Look:
     thumbnail: Float
 
     @property
+    def longest_px(self) -> int:
+        return max(self.height_px, self.width_px)
+
+    @property
     def is_tiny(self) -> bool:
-        return max(self.height_px, self.width_px) <= TINY_SIDE_PX
+        return self.longest_px <= TINY_SIDE_PX
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,12 +5,14 @@ which images are used, or what their values mean.
 """
 
 import hashlib
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from training.data.image_file import ImageFile, decoding
 from training.data.raster_file import RasterFile
-from training.data.samples import Samples, in_channels
+from training.data.samples import Samples
 from training.data.tiff_file import TiffStack
 from training.errors import DataError
 
@@ -21,17 +23,38 @@ _CHUNK_BYTES: Final = 1 << 20
 
 
 def find_images(folder: Path) -> list[Path]:
-    """All image files below a folder, sorted by path.
+    """All image files below a folder and the folders that it links to, each folder once, sorted by path.
+
+    Links to nothing are among them, so that whoever opens one says what is missing.
 
     Raises:
-        DataError: the folder is missing or holds no image.
+        DataError: the folder is missing, holds no image, or has a folder in it that can't be listed.
     """
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder; name one that holds images")
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+    paths = sorted(path for path in _files_below(folder) if path.suffix.lower() in IMAGE_SUFFIXES)
     if not paths:
         raise DataError(f"{folder} holds no images; looked for {', '.join(sorted(IMAGE_SUFFIXES))}")
     return paths
+
+
+def name_in(folder: Path, path: Path) -> str:
+    """A file's name relative to a folder, as text: bytes that are no UTF-8 are spelt out."""
+    return as_text(path.relative_to(folder).as_posix())
+
+
+def as_text(name: str) -> str:
+    """What can be written and printed: bytes of a file's name that are no UTF-8 are spelt out."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def is_utf8(path: Path) -> bool:
+    """Whether a path can be written down as text and read again."""
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def open_image(path: Path) -> ImageFile:
@@ -41,6 +64,8 @@ def open_image(path: Path) -> ImageFile:
         DataError: the file is empty, of another format, damaged, or of a kind that has no safe reading.
     """
     with decoding():
+        if not path.exists():
+            raise DataError("no such file, or a link that leads nowhere; mend the link or delete it")
         with path.open("rb") as file:
             start = file.read(12)
         if not start:
@@ -54,18 +79,6 @@ def open_image(path: Path) -> ImageFile:
                 "delete it"
             )
         return RasterFile(path, name)
-
-
-def read_image(path: Path, *, channels: int, min_side_px: int = 1) -> Samples:
-    """The one image of a file, or the first plane of a stack: (H, W, channels) in the file's own sample type.
-
-    Raises:
-        DataError: it can't be read, or a side is shorter than ``min_side_px``.
-    """
-    with open_image(path) as file:
-        samples = file.read(0).samples
-    check_side(samples, min_side_px)
-    return in_channels(samples, channels)
 
 
 def check_side(samples: Samples, min_side_px: int) -> None:
@@ -85,6 +98,26 @@ def file_sha256(path: Path) -> str:
         while chunk := file.read(_CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    """Files and links to nothing; a folder that is reached a second time, by a link, is not entered again."""
+
+    def refuse(error: OSError) -> None:
+        raise DataError(f"{folder} cannot be searched: {error}; make all folders in it readable") from error
+
+    visited: set[tuple[int, int]] = set()
+    for place, folder_names, file_names in os.walk(folder, followlinks=True, onerror=refuse):
+        status = Path(place).stat()
+        if (status.st_dev, status.st_ino) in visited:
+            folder_names.clear()
+            continue
+        visited.add((status.st_dev, status.st_ino))
+        # Folders come before links to them, and in one order on every machine.
+        folder_names.sort(key=lambda name: (Path(place, name).is_symlink(), name))
+        for path in (Path(place, name) for name in file_names):
+            if path.is_file() or not path.exists():
+                yield path
 
 
 def _raster_format(start: bytes) -> str | None:

@@ -5,9 +5,11 @@ file with the noisy partners at the same places.
 """
 
 import hashlib
+import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +30,19 @@ def samples_file(kind: SampleType, *, noisy: bool = False) -> str:
     return f"{'noisy' if noisy else 'samples'}.{kind}"
 
 
+@dataclass(frozen=True, slots=True)
+class _Identity:
+    """Tells a file from the one that another preparation puts in its place."""
+
+    inode: int
+    size_bytes: int
+    modified_ns: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> Self:
+        return cls(status.st_ino, status.st_size, status.st_mtime_ns)
+
+
 class Pack:
     """Packed images. May be sent to other processes: each maps the files for itself, when it first reads."""
 
@@ -41,7 +56,7 @@ class Pack:
         self._maps: dict[str, NDArray[Any]] = {}
         try:
             self.manifest = Manifest.from_json((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
-            found_bytes = {path: path.stat().st_size for path in self._sample_paths()}
+            self._found = {path.name: _Identity.of(path.stat()) for path in self._sample_paths()}
         except (OSError, ValueError) as error:
             raise DataError(
                 f"{folder} holds no packed images ({error}); make it with: python -m training prepare"
@@ -49,9 +64,9 @@ class Pack:
         dtype = DTYPES[self.manifest.levels.sample_type]
         last = max(self.manifest.images, key=lambda image: image.offset_count)
         expected_bytes = (last.offset_count + self._count(last)) * dtype.itemsize
-        for path, size_bytes in found_bytes.items():
-            if size_bytes != expected_bytes:
-                raise DataError(f"{path} has {size_bytes} bytes, not {expected_bytes}; prepare it again")
+        for name, found in self._found.items():
+            if found.size_bytes != expected_bytes:
+                raise DataError(f"{folder / name} has {found.size_bytes} bytes, not {expected_bytes}; prepare it again")
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_maps": {}}
@@ -108,11 +123,23 @@ class Pack:
     def _view(self, image: PackedImage, *, noisy: bool) -> Samples:
         name = samples_file(self.manifest.levels.sample_type, noisy=noisy)
         if name not in self._maps:
-            mapped = np.memmap(self._folder / name, dtype=DTYPES[self.manifest.levels.sample_type], mode="r")
+            mapped = self._mapped(name)
             # A plain array over the same memory: slices of a memmap cost ten times as much.
             self._maps[name] = np.asarray(mapped).view(np.ndarray)
         flat = self._maps[name][image.offset_count : image.offset_count + self._count(image)]
         return flat.reshape(image.height_px, image.width_px, self.manifest.channels)
+
+    def _mapped(self, name: str) -> NDArray[Any]:
+        """The file that was there when the pack was opened: the manifest says nothing about another one."""
+        path = self._folder / name
+        try:
+            with path.open("rb") as file:
+                is_same = _Identity.of(os.fstat(file.fileno())) == self._found[name]
+                if is_same:
+                    return np.memmap(file, dtype=DTYPES[self.manifest.levels.sample_type], mode="r")
+        except OSError as error:
+            raise DataError(f"{path} cannot be read any more ({error}); prepare it again") from error
+        raise DataError(f"{path} was replaced after the pack was opened; open the pack again")
 
 
 def samples_sha256(samples: Samples) -> str:

@@ -47,6 +47,7 @@ class PackWriter:
             with suppress(OSError):
                 stream.close()
             self._partial(name).unlink(missing_ok=True)
+        self._partial(MANIFEST_FILE).unlink(missing_ok=True)
 
     def append(self, samples: Sequence[Samples]) -> int:
         """Writes an image, or an image and its noisy partner of the same shape and type; answers its offset_count."""
@@ -80,7 +81,7 @@ class PackWriter:
                 self._streams[name].flush()
                 os.fsync(self._streams[name].fileno())
                 self._streams[name].close()
-            text = self._folder / (MANIFEST_FILE + _PARTIAL)
+            text = self._partial(MANIFEST_FILE)
             with text.open("w", encoding="utf-8") as file:
                 file.write(manifest.to_json())
                 file.flush()

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Final
 
 from denoised.contract import SampleType
-from training.data.files import find_images, open_image
+from training.data.files import as_text, find_images, name_in, open_image
 from training.data.leakage import Picture, find_overlaps
 from training.data.levels import Histogram, fit_levels
 from training.data.manifest import VERSION, ComparedSet, Manifest, PackedImage, Quarantined, Supervision
 from training.data.pack_writer import PackWriter
 from training.data.reading import Decoded, decoded, image_sources, needed_bytes, pair_sources
-from training.data.samples import Samples, sample_type
+from training.data.samples import Samples, in_channels, sample_type
 from training.data.split import split
 from training.errors import DataError
 
@@ -68,7 +68,7 @@ def prepare(
     """
     supervision: Supervision = "pairs" if noisy_folder is not None else "noisy" if noisy_only else "clean"
     if noisy_folder is None:
-        sources, quarantined = image_sources(folder), list[Quarantined]()
+        sources, quarantined = image_sources(folder)
     else:
         sources, quarantined = pair_sources(folder, noisy_folder)
     with PackWriter(target, partial(needed_bytes, sources)) as writer:
@@ -91,7 +91,7 @@ def prepare(
             for image, group, held_out in zip(kept.images, parts.groups, parts.held_out, strict=True)
         )
         packed = [Picture(image.file, partial(_view, writer, kind, channels, image)) for image in images]
-        test_sets = tuple(_compared(test_folder, packed, on_compared) for test_folder in test_folders)
+        test_sets = tuple(_compared(test_folder, channels, packed, on_compared) for test_folder in test_folders)
         if not allow_overlap:
             _refuse_overlaps(test_sets)
         manifest = Manifest(
@@ -161,25 +161,30 @@ def _view(writer: PackWriter, kind: SampleType, channels: int, image: PackedImag
     return writer.view(kind, image.offset_count, (image.height_px, image.width_px, channels))
 
 
-def _compared(folder: Path, packed: Sequence[Picture], on_compared: Callable[[str], None]) -> ComparedSet:
+def _compared(
+    folder: Path, channels: int, packed: Sequence[Picture], on_compared: Callable[[str], None]
+) -> ComparedSet:
     """Test images against the pack's; they need not have its sample type, since only their structure counts."""
-    test = [picture for path in find_images(folder) for picture in _test_pictures(folder, path)]
-    return ComparedSet(folder.name, len(test), find_overlaps(packed, test, on_compared))
+    test = [picture for path in find_images(folder) for picture in _test_pictures(folder, path, channels)]
+    return ComparedSet(as_text(folder.name), len(test), find_overlaps(packed, test, on_compared))
 
 
-def _test_pictures(folder: Path, path: Path) -> Iterator[Picture]:
-    """Every plane of a test file; one that can't be read can't be cleared either, so it is an error here."""
+def _test_pictures(folder: Path, path: Path, channels: int) -> Iterator[Picture]:
+    """Every plane of a test file, in the pack's channels so that exact copies are equal.
+
+    One that can't be read can't be cleared either, so it is an error here.
+    """
 
     def load(plane: int) -> Samples:
         try:
             with open_image(path) as file:
-                return file.read(plane).samples
+                return in_channels(file.read(plane).samples, channels)
         except DataError as error:
             raise DataError(f"the test image {path} {error}; mend it or take it out of the folder") from error
 
     try:
         with open_image(path) as file:
-            names = [file.plane_name(path.relative_to(folder).as_posix(), plane) for plane in range(file.plane_count)]
+            names = [file.plane_name(name_in(folder, path), plane) for plane in range(file.plane_count)]
     except DataError as error:
         raise DataError(f"the test image {path} {error}; mend it or take it out of the folder") from error
     yield from (Picture(name, partial(load, plane)) for plane, name in enumerate(names))

@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from training.data.files import check_side, file_sha256, find_images, open_image
+from training.data.files import as_text, check_side, file_sha256, find_images, is_utf8, name_in, open_image
 from training.data.image_file import ImageFile
 from training.data.manifest import Quarantined
 from training.data.pack import samples_sha256
@@ -21,6 +21,7 @@ from training.errors import DataError
 # Decoded images that wait to be packed; a single one may be larger.
 _BUDGET_BYTES: Final = 256 << 20
 _MOST_WAITING: Final = 16
+_AMBIGUOUS: Final = "several files called {} could be partners; give each pair one name, suffixes included"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,17 +65,20 @@ class _Entry:
     files: ExitStack | None = None
 
 
-def image_sources(folder: Path) -> list[Source]:
-    """Every image file below a folder.
+def image_sources(folder: Path) -> tuple[list[Source], list[Quarantined]]:
+    """Every image file below a folder; and those with names that can't be written down.
 
     Raises:
         DataError: there is none.
     """
-    return [Source(path.relative_to(folder).as_posix(), (path,)) for path in find_images(folder)]
+    names, left_over = _named(folder, "")
+    return [Source(name.as_posix(), (path,)) for name, path in names.items()], left_over
 
 
 def pair_sources(clean_folder: Path, noisy_folder: Path) -> tuple[list[Source], list[Quarantined]]:
-    """Clean files with the noisy ones of the same relative name, whatever their suffixes; and those left over.
+    """Clean files with the noisy ones of the same relative name, or else of the same but for the suffix.
+
+    Files without a partner, or with several that it could be, are left over.
 
     Raises:
         DataError: a folder has no images, or one lies in the other.
@@ -84,21 +88,60 @@ def pair_sources(clean_folder: Path, noisy_folder: Path) -> tuple[list[Source], 
         raise DataError(
             f"{clean_folder} and {noisy_folder} lie in one another; give clean and noisy images folders of their own"
         )
-    noisy_paths = {path.relative_to(noisy_folder): path for path in find_images(noisy_folder)}
-    by_stem = {name.with_suffix(""): name for name in noisy_paths}
-    sources, left_over = [], []
-    for path in find_images(clean_folder):
-        name = path.relative_to(clean_folder)
-        partner = name if name in noisy_paths else by_stem.get(name.with_suffix(""))
-        if partner is None or partner not in noisy_paths:
-            left_over.append(Quarantined(name.as_posix(), f"no noisy image of this name in {noisy_folder}"))
-        else:
-            sources.append(Source(name.as_posix(), (path, noisy_paths.pop(partner))))
-    left_over += [
-        Quarantined(f"{noisy_folder.name}/{name.as_posix()}", f"no clean image of this name in {clean_folder}")
-        for name in noisy_paths
+    prefix = f"{as_text(noisy_folder.name)}/"
+    clean, left_over = _named(clean_folder, "")
+    noisy, noisy_left_over = _named(noisy_folder, prefix)
+    # Whole names come first, so that no file takes another one's partner by its stem.
+    partners = {name: name for name in clean if name in noisy}
+    clean_stems = _by_stem(name for name in clean if name not in partners)
+    noisy_stems = _by_stem(name for name in noisy if name not in partners)
+    partners |= {
+        names[0]: noisy_stems[stem][0]
+        for stem, names in clean_stems.items()
+        if len(names) == len(noisy_stems.get(stem, ())) == 1
+    }
+    left_over += _unpaired(clean_stems, noisy_stems, "", f"no noisy image of this name in {as_text(str(noisy_folder))}")
+    left_over += noisy_left_over
+    left_over += _unpaired(
+        noisy_stems, clean_stems, prefix, f"no clean image of this name in {as_text(str(clean_folder))}"
+    )
+    sources = [
+        Source(name.as_posix(), (path, noisy[partners[name]])) for name, path in clean.items() if name in partners
     ]
     return sources, left_over
+
+
+def _named(folder: Path, prefix: str) -> tuple[dict[Path, Path], list[Quarantined]]:
+    """Paths of a folder's images by their relative names; and what has a name that a manifest can't hold."""
+    names: dict[Path, Path] = {}
+    left_over = []
+    for path in find_images(folder):
+        name = path.relative_to(folder)
+        if is_utf8(name):
+            names[name] = path
+        else:
+            left_over.append(
+                Quarantined(prefix + name_in(folder, path), "the name is no UTF-8; rename the file or its folder")
+            )
+    return names, left_over
+
+
+def _by_stem(names: Iterable[Path]) -> dict[Path, list[Path]]:
+    stems: dict[Path, list[Path]] = {}
+    for name in names:
+        stems.setdefault(name.with_suffix(""), []).append(name)
+    return stems
+
+
+def _unpaired(
+    stems: dict[Path, list[Path]], others: dict[Path, list[Path]], prefix: str, alone: str
+) -> Iterator[Quarantined]:
+    """Files of one folder that have no partner in the other one, or share a stem with files that could all be it."""
+    for stem, names in stems.items():
+        if len(names) == len(others.get(stem, ())) == 1:
+            continue
+        reason = _AMBIGUOUS.format(stem) if stem in others else alone
+        yield from (Quarantined(prefix + name.as_posix(), reason) for name in names)
 
 
 def decoded(

@@ -18,15 +18,27 @@ from training.errors import DataError
 
 Float = NDArray[np.float32]
 
-# What a pack's images can be used for; the clean halves of pairs are clean images.
-_USES: Final[dict[Supervision, tuple[str, ...]]] = {
-    "clean": ("clean",),
-    "pairs": ("pairs", "clean"),
-    "noisy": ("noisy",),
+_PREPARED_BY: Final[dict[Supervision, str]] = {
+    "clean": "neither --noisy-only nor --noisy-folder",
+    "pairs": "--noisy-folder",
+    "noisy": "--noisy-only",
 }
-_PREPARED_BY: Final = {"clean": "no further option", "pairs": "--noisy-folder", "noisy": "--noisy-only"}
 # Real noise is measured over windows of this radius: 81 pixels give a standard deviation to about 8 %.
 _LOCAL_RADIUS_PX: Final = 4
+
+
+def require_supervision(data: DataConfig, pack: Pack) -> None:
+    """Raises a DataError when the pack's images are of another kind than the network is to learn from.
+
+    The clean halves of pairs are no clean images here: calibration, gates and evaluation measure a pack of pairs by its
+    recorded noise, which a network that learnt from drawn noise never saw.
+    """
+    wanted, found = data.supervision, pack.manifest.supervision
+    if wanted != found:
+        raise DataError(
+            f"data.supervision is {wanted!r}, the pack holds {found!r} images; set data.supervision = {found!r}, or "
+            f"prepare the images with {_PREPARED_BY[wanted]}"
+        )
 
 
 class Sample(NamedTuple):
@@ -60,12 +72,7 @@ class CropSampler:
 
     def __init__(self, pack: Pack, noise: NoiseSpec, *, seed: int, data: DataConfig) -> None:
         """Raises a DataError when the pack has no image as large as a crop, or none of the kind that is asked for."""
-        supervision = pack.manifest.supervision
-        if data.supervision not in _USES[supervision]:
-            raise DataError(
-                f"data.supervision is {data.supervision!r}, the pack holds {supervision!r} images; change the config, "
-                f"or prepare the images with {_PREPARED_BY[data.supervision]}"
-            )
+        require_supervision(data, pack)
         images = pack.training_images()
         self._images = [i for i in images if min(i.height_px, i.width_px) >= data.crop_px]
         if not self._images:

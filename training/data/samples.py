@@ -45,11 +45,15 @@ def sample_type(samples: Samples) -> SampleType:
     return next(name for name, dtype in DTYPES.items() if samples.dtype == dtype)
 
 
-def narrowed(values: NDArray[Any]) -> tuple[Samples, tuple[str, ...]]:
+def narrowed(values: NDArray[Any], bits: int = 8) -> tuple[Samples, tuple[str, ...]]:
     """Any numeric array as u8, u16 or f32 without changing a value, and a note when the type changed.
 
     Integers wider than 16 bits, or signed, are taken when what they hold fits 0..65535; double precision is rounded
-    to single, which keeps 24 bits.
+    to single, which keeps 24 bits. Of fewer bits than eight the white becomes 255, as decoders of other formats do it.
+
+    Args:
+        values: as decoded.
+        bits: what a sample has in the file; fewer than eight are decoded into bytes as they are.
 
     Raises:
         DataError: the values don't fit, are not finite, or are no numbers.
@@ -57,6 +61,10 @@ def narrowed(values: NDArray[Any]) -> tuple[Samples, tuple[str, ...]]:
     kind, size_bytes = values.dtype.kind, values.dtype.itemsize
     if kind == "b":
         return values.astype(np.uint8) * np.uint8(255), ("bilevel, widened to 8 bits",)
+    if kind == "u" and size_bytes == 1 and bits < 8:
+        white = (1 << bits) - 1
+        scaled = np.rint(np.arange(256) * (255 / white)).clip(0, 255).astype(np.uint8)
+        return scaled[values], (f"{bits} bits, widened to 8 bits",)
     if kind == "u" and size_bytes <= 2:
         return cast("Samples", np.asarray(values, dtype=np.uint8 if size_bytes == 1 else np.uint16)), ()
     if kind in "iu":

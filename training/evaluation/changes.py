@@ -23,17 +23,20 @@ def paired_changes(before: Evaluation, after: Evaluation) -> tuple[LevelChange, 
     """The changes from one network to another at every level that both have.
 
     Raises:
-        DataError: they are of other images, protocols or definitions, or share no level.
+        DataError: they are of other images, noise, protocols or definitions, or share no level.
     """
     for what, one, other in (
         ("protocol", before.protocol, after.protocol),
         ("definition of its figures", before.metric, after.metric),
+        ("noise", before.noise, after.noise),
         ("set of images", before.files(), after.files()),
+        ("content in images of the same names", before.samples_digest, after.samples_digest),
     ):
         if one != other:
+            texts = f" ({one}; {other})" if what == "noise" else ""
             raise DataError(
-                f"{before.image_set} and {after.image_set} can't be compared: each has another {what}; "
-                "evaluate both runs again on the same folder with the same options"
+                f"{before.image_set} and {after.image_set} can't be compared: each has another {what}{texts}; "
+                "evaluate both runs again on the same folder with the same options, such as --sigmas"
             )
     levels = sorted(set(before.levels()) & set(after.levels()))
     if not levels:

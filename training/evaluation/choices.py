@@ -13,38 +13,47 @@ from training.evaluation.inference import apply_network, to_batch
 from training.evaluation.measure import Baseline
 from training.evaluation.subjects import Folder, HeldOut, ImageSet
 from training.networks import PrincipalComponents
-from training.networks.base import LatentNetwork, Network
+from training.networks.base import LatentNetwork
 from training.run.trained import Trained
 
 _BATCH = 1024
 
 
 def chosen_images(
-    network: Network, *, pack: Pack | None, folder: Path | None, noisy: Path | None = None, name: str | None = None
+    trained: Trained, *, pack: Pack | None, folder: Path | None, noisy: Path | None = None, name: str | None = None
 ) -> ImageSet:
     """A folder of images, or the held-out part of the pack.
 
     Args:
-        network: whose channels and size the images get.
-        pack: of the run; tells what is black and white in images of its sample type.
+        trained: whose channels, size, and levels of black and white the images get.
+        pack: of the run.
         folder: of images; the pack's held-out ones when left out.
         noisy: folder of their noisy forms.
         name: of the set.
 
     Raises:
-        ConfigError: neither, or a noisy folder without a clean one.
-        DataError: no images.
+        ConfigError: neither, a noisy folder without a clean one, or a name that no file can have.
+        DataError: no images, or a pack that the run was not trained on.
     """
+    network = trained.network
+    if name is not None and (not name or name.startswith(".") or "/" in name or "\\" in name):
+        raise ConfigError(f"--name {name!r}: files are called by it; leave out slashes and a leading dot")
     if pack is not None and pack.manifest.channels != network.channels:
         raise DataError(f"the pack has {pack.manifest.channels} channels, the network takes {network.channels}")
+    if pack is not None and pack.manifest.levels != trained.levels:
+        raise DataError(
+            f"the pack has {_levels_text(pack.manifest.levels)}, the run was trained on "
+            f"{_levels_text(trained.levels)}; give the pack of the run with --data, or leave it out"
+        )
     if folder is None:
         if pack is None or noisy is not None:
             raise ConfigError("name the images with --images FOLDER, or --data PACK for its held-out images")
-        return HeldOut(pack, side_px=network.fixed_side_px)
+        _require_own_pack(trained, pack)
+        return HeldOut(pack, side_px=network.fixed_side_px, name=name)
     return Folder(
         folder,
         channels=network.channels,
-        levels=SampleLevels() if pack is None else pack.manifest.levels,
+        levels=trained.levels,
         side_px=network.fixed_side_px,
         noisy_folder=noisy,
         name=name,
@@ -85,11 +94,7 @@ def training_pictures(trained: Trained, pack: Pack) -> list[tuple[Image, str]]:
     Raises:
         DataError: the run was trained on another pack.
     """
-    if pack.manifest.digest != trained.pack_digest:
-        raise DataError(
-            f"the pack {pack.manifest.digest[:16]} is not the one that the run was trained on "
-            f"({trained.pack_digest[:16]}); give that one with --data"
-        )
+    _require_own_pack(trained, pack)
     side_px = trained.network.fixed_side_px
     assert side_px is not None
     pictures = []
@@ -99,6 +104,19 @@ def training_pictures(trained: Trained, pack: Pack) -> list[tuple[Image, str]]:
             unit = pack.unit(image, slice(top, top + side_px), slice(left, left + side_px))
             pictures.append((unit, Path(image.file).parent.name))
     return pictures
+
+
+def _require_own_pack(trained: Trained, pack: Pack) -> None:
+    """Another pack holds out other images: its held-out ones may be those that this run has learnt."""
+    if pack.manifest.digest != trained.pack_digest:
+        raise DataError(
+            f"the pack {pack.manifest.digest[:16]} is not the one that the run was trained on "
+            f"({trained.pack_digest[:16]}); give that one with --data, or name a folder with --images"
+        )
+
+
+def _levels_text(levels: SampleLevels) -> str:
+    return f"{levels.sample_type} samples with black {levels.black:g} and white {levels.white:g}"
 
 
 def components_of(network: LatentNetwork, pictures: Iterable[Image]) -> PrincipalComponents:

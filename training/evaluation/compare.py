@@ -5,7 +5,6 @@ whether one network is better rather than whether images differ. Only the crops 
 """
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -27,6 +26,7 @@ from training.evaluation.store import load_evaluations
 from training.evaluation.subjects import ImageSet
 from training.evaluation.views import Chart, Picture, sheet_uri
 from training.networks.base import Network
+from training.run.differences import differences
 from training.run.directory import RunDir
 from training.run.log import read_log
 
@@ -81,10 +81,7 @@ def comparable_sets(first: RunDir, second: RunDir) -> tuple[SetComparison, ...]:
 
 def config_differences(first: RunConfig, second: RunConfig) -> list[tuple[str, str, str]]:
     """(key, first, second) for every key whose values differ, dotted as ``--set`` takes them."""
-    trees = [dict(_flat(json.loads(config.to_json()))) for config in (first, second)]
-    keys = sorted(trees[0].keys() | trees[1].keys())
-    texts = [(key, *(_text(tree.get(key)) for tree in trees)) for key in keys]
-    return [(key, one, other) for key, one, other in texts if one != other]
+    return [(key, _text(one), _text(other)) for key, one, other in differences(first, second)]
 
 
 def crop_sheet(
@@ -197,13 +194,5 @@ def _curves(first: RunDir, second: RunDir, names: tuple[str, str]) -> tuple[Char
     return tuple(charts)
 
 
-def _flat(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(tree, dict) and tree:
-        for key, value in tree.items():
-            yield from _flat(value, f"{prefix}.{key}" if prefix else key)
-    else:
-        yield prefix, tree
-
-
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     return "\u2013" if value is None else value if isinstance(value, str) else json.dumps(value)

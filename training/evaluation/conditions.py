@@ -5,12 +5,12 @@ and for every network: what differs between two evaluations is the network.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Final, Protocol
 
 import numpy as np
 
-from denoised.noise import LEVELS_8BIT, Gaussian, Image, NoiseSpec, benchmark_noisy, keyed_rng
+from denoised.noise import LEVELS_8BIT, Gaussian, Image, NoiseSpec, Stage, benchmark_noisy, keyed_rng
 from training.errors import ConfigError
 from training.evaluation import scores
 from training.evaluation.subjects import Subject
@@ -83,16 +83,21 @@ class OwnNoise:
             raise ConfigError(f"--severities {' '.join(f'{v:g}' for v in wrong)}: they lie in 0..1")
 
     def describe(self) -> str:
-        stages = ", then ".join(stage.kind for stage in self.spec.stages) or "none"
+        spec = self._applied
+        stages = ", then ".join(_stage_text(stage) for stage in spec.stages) or "none"
         return (
-            f"the run's own noise ({stages}), every range at its minimum (severity 0) to its maximum (1), keyed by "
-            "the image's place in sorted order"
+            f"the run's own noise ({stages}; spec {spec.digest()[:16]}), every range from its mildest end (severity 0) "
+            "to its strongest (1), keyed by the image's place in sorted order"
         )
 
     def noisy(self, subject: Subject, level: float) -> Image:
-        # Grey is what training makes of some images; here each is compared with itself.
-        spec = replace(self.spec.at(level), grey_share=0.0)
+        spec = self._applied.at(level)
         return spec.apply(subject.clean, keyed_rng(_EVALUATION_KEY, subject.index)).image
+
+    @property
+    def _applied(self) -> NoiseSpec:
+        """Every image gets noise, and none is made grey: both happen to a share of training's images alone."""
+        return replace(self.spec, grey_share=0.0, clean_share=0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +130,17 @@ def default_conditions(spec: NoiseSpec, *, has_code: bool) -> Conditions:
     else:
         sigmas = [round(float(sigma), 1) for sigma in dict.fromkeys(np.linspace(low, high, 5))]
     return GaussianNoise(tuple(sorted({*sigmas, *([0.0] if has_code else [])})))
+
+
+def _stage_text(stage: Stage) -> str:
+    """A stage's kind with its ranges, such as ``gaussian, sigma 5 to 50``."""
+    values = asdict(stage)
+    ranges = [
+        f"{name.removesuffix('_min').replace('_', ' ')} {low:g} to {values[name.removesuffix('min') + 'max']:g}"
+        for name, low in values.items()
+        if name.endswith("_min")
+    ]
+    return ", ".join([stage.kind, *ranges])
 
 
 def is_plain_gaussian(spec: NoiseSpec) -> bool:

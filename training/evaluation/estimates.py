@@ -62,6 +62,7 @@ class NoReference:
         estimates: by image.
         origin: what was measured.
         figures: pictures.
+        notes: what was left out, and why.
     """
 
     __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
@@ -72,6 +73,7 @@ class NoReference:
     estimates: tuple[Estimates, ...]
     origin: Origin | None = None
     figures: tuple[Figure, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def stem(self) -> str:

@@ -1,11 +1,12 @@
 """Whether a network is at least as good as an earlier one: the check that a pipeline can fail on."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from training.errors import DataError, WorseThanBefore
 from training.evaluation.changes import LevelChange, paired_changes
-from training.evaluation.scores import Evaluation, load_evaluation
+from training.evaluation.scores import Evaluation, Protocol, load_evaluation
 from training.run.directory import RunDir
 
 TOLERANCE_DB: Final = 0.05
@@ -30,6 +31,17 @@ def load_previous(path: Path, stem: str) -> Evaluation:
     return load_evaluation(found)
 
 
+def require_levels(before: Evaluation, levels: Sequence[float], *, protocol: Protocol) -> None:
+    """Raises DataError when levels of the earlier evaluation are missing: the gate would not see a loss at those."""
+    missing = sorted(set(before.levels()) - set(levels))
+    if before.protocol == protocol and missing:
+        raise DataError(
+            f"the gate lacks {', '.join(before.level_name(level) for level in missing)}; the earlier run was measured "
+            f"there too, this one is measured at {', '.join(before.level_name(level) for level in sorted(levels))}: "
+            "give the same --sigmas or --severities to both"
+        )
+
+
 def require_no_worse(
     before: Evaluation, after: Evaluation, *, tolerance_db: float = TOLERANCE_DB
 ) -> tuple[LevelChange, ...]:
@@ -40,14 +52,16 @@ def require_no_worse(
 
     Raises:
         DataError: the evaluations can't be compared.
-        WorseThanBefore: mean PSNR fell by more than ``tolerance_db`` at some level.
+        WorseThanBefore: mean PSNR fell by more than ``tolerance_db`` at some level, or is no number.
     """
+    require_levels(before, after.levels(), protocol=after.protocol)
     changes = paired_changes(before, after)
-    worse = [change for change in changes if change.psnr_db.mean < -tolerance_db]
+    # What is no number is no pass either.
+    worse = [change for change in changes if not change.psnr_db.mean >= -tolerance_db]
     if worse:
         texts = ", ".join(f"{change.psnr_db.mean:+.3f} dB{_span(change)} at {change.name}" for change in worse)
         raise WorseThanBefore(
-            f"PSNR on {after.image_set} fell by more than {tolerance_db:g} dB: {texts}; keep the earlier model, or "
+            f"PSNR on {after.image_set} did not stay within {tolerance_db:g} dB: {texts}; keep the earlier model, or "
             "allow more with --tolerance-db"
         )
     return changes

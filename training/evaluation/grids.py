@@ -116,7 +116,8 @@ def _to_cell(picture: Picture, cell_px: int) -> PillowImage.Image:
     height_px, width_px = picture.shape[:2]
     top, left = max(0, (height_px - cell_px) // 2), max(0, (width_px - cell_px) // 2)
     cut = picture[top : top + cell_px, left : left + cell_px]
-    levels = np.rint(np.clip(cut, 0.0, 1.0) * 255.0).astype(np.uint8)
+    # What is no number is shown black.
+    levels = np.rint(np.clip(np.nan_to_num(cut), 0.0, 1.0) * 255.0).astype(np.uint8)
     factor = max(1, min(cell_px // levels.shape[0], cell_px // levels.shape[1]))
     levels = np.broadcast_to(levels, (*levels.shape[:2], 3)).repeat(factor, axis=0).repeat(factor, axis=1)
     return PillowImage.fromarray(np.ascontiguousarray(levels))

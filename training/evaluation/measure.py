@@ -4,16 +4,25 @@ Every method gets the same noisy image and is compared after clipping and roundi
 the noise is, is ``conditions``'; where images come from, ``subjects``'.
 """
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from denoised.noise import Image
-from denoised.quality import DETAIL_SMALLEST_SIDE_PX, SSIM_SMALLEST_SIDE_PX, detail_kept, psnr_db, ssim
+from denoised.quality import DETAIL_SMALLEST_SIDE_PX, SSIM_SMALLEST_SIDE_PX, capped_psnr_db, detail_kept, ssim
 from training.evaluation.conditions import Conditions
 from training.evaluation.inference import apply_network
 from training.evaluation.samples import SampleKeeper
-from training.evaluation.scores import DEFINITIONS, NETWORK, NOISY, PSNR_CEILING_DB, Evaluation, Origin, Score
-from training.evaluation.subjects import ImageSet
+from training.evaluation.scores import (
+    DEFINITIONS,
+    NETWORK,
+    NOISY,
+    Evaluation,
+    Origin,
+    Score,
+    headline_level,
+)
+from training.evaluation.subjects import ImageSet, left_out_notes
 from training.networks.base import Network
 
 # (noisy (H, W, C) in 0..1, noise level in 8-bit levels or None where it has to be estimated) -> (H, W, C).
@@ -48,10 +57,11 @@ def evaluate(
         on_image: called after each image with its name.
     """
     levels = conditions.levels
-    headline = min(levels, key=lambda level: (abs(level - _headline(levels)), level))
-    keeper = SampleKeeper(headline, shown_index=len(images) // 2)
+    keeper = SampleKeeper(headline_level(levels), shown_index=len(images) // 2)
     scores: list[Score] = []
+    digest = hashlib.sha256()
     for subject in images:
+        digest.update(subject.digest())
         for level in levels:
             noisy = conditions.noisy(subject, level)
             answered = apply_network(network, noisy)
@@ -64,14 +74,17 @@ def evaluate(
                 scores.append(_score(name, subject.file, level, answer, subject.clean))
             keeper.offer(subject.file, subject.index, level, own.psnr_db, (noisy, output, subject.clean))
         on_image(subject.file)
-    return Measured(
-        Evaluation(images.name, DEFINITIONS, tuple(scores), conditions.protocol, conditions.describe(), origin), keeper
+    evaluation = Evaluation(
+        images.name,
+        DEFINITIONS,
+        tuple(scores),
+        conditions.protocol,
+        conditions.describe(),
+        origin,
+        samples_digest=digest.hexdigest(),
+        notes=left_out_notes(images),
     )
-
-
-def _headline(levels: tuple[float, ...]) -> float:
-    """The level whose worst images are shown: sigma 25 where there is one, else the middle."""
-    return 25.0 if 25.0 in levels else sorted(levels)[len(levels) // 2]
+    return Measured(evaluation, keeper)
 
 
 def _score(method: str, file: str, level: float, image: Image, clean: Image, sigma_found: float | None = None) -> Score:
@@ -80,7 +93,7 @@ def _score(method: str, file: str, level: float, image: Image, clean: Image, sig
         method,
         file,
         level,
-        psnr_db=round(min(psnr_db(image, clean, value_range=1.0), PSNR_CEILING_DB), 4),
+        psnr_db=round(capped_psnr_db(image, clean, value_range=1.0), 4),
         ssim=round(ssim(image, clean, value_range=1.0), 5) if smallest_px >= SSIM_SMALLEST_SIDE_PX else None,
         detail=round(detail_kept(image, clean), 5) if smallest_px >= DETAIL_SMALLEST_SIDE_PX else None,
         sigma_found=None if sigma_found is None else round(sigma_found, 2),

@@ -16,7 +16,7 @@ from training.evaluation.estimates import DEFINITIONS, Estimates, NoReference
 from training.evaluation.grids import Row, crop_window, residual_picture
 from training.evaluation.inference import apply_network
 from training.evaluation.scores import Origin
-from training.evaluation.subjects import ImageSet
+from training.evaluation.subjects import ImageSet, left_out_notes
 from training.networks.base import Network
 
 SAMPLE_HEADS: Final = ("noisy", "output", "removed x8")
@@ -70,7 +70,8 @@ def estimate(
                 Row(pictures, f"{subject.file}: noise {found.sigma:.1f}, removed {estimates[-1].removed_fraction:.2f}")
             )
         on_image(subject.file)
-    return NoReference(images.name, DEFINITIONS, sigma, tuple(estimates), origin), rows
+    notes = left_out_notes(images)
+    return NoReference(images.name, DEFINITIONS, sigma, tuple(estimates), origin, notes=notes), rows
 
 
 def repeat_psnr_db(first: Image, second: Image, answer: Image) -> tuple[float | None, float | None]:

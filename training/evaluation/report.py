@@ -73,11 +73,9 @@ def _write(target: Path, run_dir: RunDir, config: RunConfig, *, title: str, **va
 
 
 def _facts(run_dir: RunDir, config: RunConfig) -> list[tuple[str, str]]:
-    """What the header says about a run."""
-    origins = [evaluation.origin for evaluation in load_evaluations(run_dir) if evaluation.origin is not None]
-    origins += [estimates.origin for estimates in load_estimates(run_dir) if estimates.origin is not None]
+    """What the header says about a run; each section says which of its weights were measured."""
     records = read_log(run_dir.log_path)
-    facts = [
+    return [
         ("Network", config.network.kind),
         ("Code", "none: skips go round it" if config.network.code_length is None else str(config.network.code_length)),
         ("Noise", ", then ".join(stage.kind for stage in config.noise.stages) or "as it is in the data"),
@@ -89,13 +87,6 @@ def _facts(run_dir: RunDir, config: RunConfig) -> list[tuple[str, str]]:
         ("Batch", f"{config.data.batch_size * config.optimiser.accumulation} x {config.data.crop_px} px"),
         ("Seed", str(config.seed)),
     ]
-    if origins:
-        newest = max(origins, key=lambda origin: origin.step)
-        facts += [
-            ("Weights", f"{newest.weights}, step {newest.step:,}"),
-            ("Training data", f"SHA-256 {newest.training_data_digest[:16]}\u2026"),
-        ]
-    return facts
 
 
 def _asset(name: str) -> str:

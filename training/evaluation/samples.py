@@ -4,6 +4,7 @@ Only crops are kept, so that a set of any number of large photographs needs no m
 """
 
 import heapq
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -37,7 +38,7 @@ class SampleKeeper:
 
     Attributes:
         headline_level: whose worst images are shown.
-        shown_index: place of the image that is shown at every level.
+        shown_index: place of the image that is shown at every level; where it can't be read, the one before it.
     """
 
     headline_level: float
@@ -49,13 +50,18 @@ class SampleKeeper:
     def offer(self, file: str, index: int, level: float, psnr_db: float, pictures: tuple[Image, Image, Image]) -> None:
         """Takes (noisy, output, clean) of an image into account; of the worst, the part with the largest error."""
         noisy, output, clean = pictures
-        if level == self.headline_level and (len(self._worst) < _WORST_COUNT or -psnr_db > self._worst[0][0]):
+        # Nothing is worse than an answer that is no number.
+        badness = math.inf if math.isnan(psnr_db) else -psnr_db
+        if level == self.headline_level and (len(self._worst) < _WORST_COUNT or badness > self._worst[0][0]):
             error = np.square(output - clean).mean(axis=2)
             window = crop_window(error.shape[0], error.shape[1], error)
             cut = Sample(file, level, psnr_db, noisy[window].copy(), output[window].copy(), clean[window].copy())
             push = heapq.heappush if len(self._worst) < _WORST_COUNT else heapq.heappushpop
-            push(self._worst, (-psnr_db, index, cut))
-        if index == self.shown_index:
+            push(self._worst, (badness, index, cut))
+        is_next = not self.shown or self.shown[0].file == file
+        if is_next or index <= self.shown_index:
+            if not is_next:
+                self.shown.clear()
             # The same place at every level.
             window = crop_window(clean.shape[0], clean.shape[1])
             cut = Sample(file, level, psnr_db, noisy[window].copy(), output[window].copy(), clean[window].copy())

@@ -3,20 +3,26 @@
 It knows neither networks nor files of pictures; ``measure`` fills it, ``report`` and ``compare`` show it.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Final, Literal
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from denoised.quality import DETAIL_DEFINITION, INTERVAL_DEFINITION, METRIC_DEFINITION, Interval, mean_interval
+from denoised.quality import (
+    DETAIL_DEFINITION,
+    INTERVAL_DEFINITION,
+    METRIC_DEFINITION,
+    PSNR_CEILING_DB,
+    Interval,
+    mean_interval,
+)
 from training.errors import DataError
 
 NETWORK: Final = "network"
 NOISY: Final = "noisy"
-# Equal images have no finite PSNR, and one of them would make every mean infinite.
-PSNR_CEILING_DB: Final = 100.0
 DEFINITIONS: Final = (
     f"{METRIC_DEFINITION}; equal images count as {PSNR_CEILING_DB:g} dB. {DETAIL_DEFINITION}. {INTERVAL_DEFINITION}"
 )
@@ -37,7 +43,8 @@ class Score:
         sigma_found: mean of the network's own noise map in 8-bit levels, or None without one.
     """
 
-    __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
+    # A network that answers with what is no number has no PSNR, and its file must say so.
+    __pydantic_config__: ClassVar = ConfigDict(extra="forbid", ser_json_inf_nan="constants")
 
     method: str
     file: str
@@ -130,11 +137,13 @@ class Evaluation:
         protocol: what the levels are. ``gaussian``: standard deviations in 8-bit levels of the benchmark's clipped
             noise, 0 for clean input. ``own_noise``: severities 0..1 within the ranges of the run's own noise.
             ``pairs``: 0 for all; the noise is in the files.
-        noise: what was added, in words.
+        noise: what was added, in words; evaluations of unlike noise are not compared.
         origin: what was measured.
         probe: of the codes, where there are labels.
         figures: pictures.
         plane: codes of the images, where codes have two numbers.
+        samples_digest: SHA-256 of the images' names and pixels, so that others under the same names are noticed.
+        notes: what was left out, and why.
     """
 
     __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
@@ -148,6 +157,8 @@ class Evaluation:
     probe: Probe | None = None
     figures: tuple[Figure, ...] = ()
     plane: tuple[PlanePoint, ...] = ()
+    samples_digest: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def stem(self) -> str:
@@ -190,8 +201,8 @@ class Evaluation:
         return {self.level_name(level): round(self.mean(level, psnr_of), 2) for level in self.levels()}
 
     def worst(self, level: float, count: int) -> list[Score]:
-        """The images with the lowest PSNR."""
-        return sorted(self.at(level), key=lambda score: score.psnr_db)[:count]
+        """The images with the lowest PSNR; those with none come first."""
+        return sorted(self.at(level), key=lambda score: (not math.isnan(score.psnr_db), score.psnr_db))[:count]
 
     def table(self) -> str:
         """The means as Markdown: one row for each level, PSNR of every method beside the network's."""
@@ -254,6 +265,11 @@ def load_evaluation(path: Path) -> Evaluation:
 def stem_of(image_set: str, protocol: Protocol) -> str:
     """What the files of an evaluation are called: each protocol has its own, so that none replaces another."""
     return image_set if protocol == "gaussian" else f"{image_set}.{protocol}"
+
+
+def headline_level(levels: Sequence[float]) -> float:
+    """The level whose worst images are shown: sigma 25 where there is one, else the middle."""
+    return 25.0 if 25.0 in levels else sorted(levels)[len(levels) // 2]
 
 
 def psnr_of(score: Score) -> float | None:

@@ -24,7 +24,7 @@ from training.evaluation.measure import Baseline, Measured, evaluate
 from training.evaluation.no_reference import SAMPLE_HEADS, estimate
 from training.evaluation.probe import probe_codes
 from training.evaluation.samples import sample_sheet
-from training.evaluation.scores import Evaluation, Figure, Origin, PlanePoint, Probe
+from training.evaluation.scores import Evaluation, Figure, Origin, PlanePoint
 from training.evaluation.store import save_estimates, save_evaluation
 from training.evaluation.subjects import ImageSet
 from training.networks.base import LatentNetwork
@@ -33,6 +33,7 @@ from training.run.trained import Trained
 
 # As many small images as the sheets and the probe look at are kept in memory.
 _MOST_KEPT: Final = 20_000
+_MOST_NAMED: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,9 @@ def evaluate_run(
 ) -> Evaluation:
     """Scores a run on images with clean truth; writes the scores and all pictures.
 
+    The scores are written as soon as they exist, and again with what is drawn and probed: a full disk then costs the
+    pictures, not the hours of measuring.
+
     Args:
         run_dir: where they go.
         trained: its network.
@@ -72,7 +76,8 @@ def evaluate_run(
         conditions: the noise.
         baselines: to compare with.
         references: training images with their labels, for networks with a code: principal components of the same
-            length are solved on them and join the baselines; with labels, codes and components are probed.
+            length are solved on them and join the baselines; where they have the labels of the set, codes and
+            components are probed.
         on_image: called after each image.
     """
     components = None
@@ -83,9 +88,8 @@ def evaluate_run(
         trained.network, images, conditions, baselines=baselines, origin=origin_of(trained), on_image=on_image
     )
     evaluation = measured.evaluation
+    save_evaluation(run_dir, evaluation)
     drawings = _sample_drawings(measured)
-    probe: Probe | None = None
-    plane: tuple[PlanePoint, ...] = ()
     if isinstance(trained.network, LatentNetwork):
         network = trained.network
         kept = [subject for subject, _ in zip(images, range(_MOST_KEPT), strict=False)]
@@ -93,13 +97,15 @@ def evaluate_run(
         noisy = [conditions.noisy(subject, noisiest) for subject in kept] if noisiest > 0 else None
         clean = [subject.clean for subject in kept]
         drawings = _latent_drawings(network, trained, clean, noisy, _of_level(evaluation, noisiest)) + drawings
-        if components is not None and len({label for _, label in references}) > 1:
-            tested = [(subject.clean, subject.label) for subject in kept]
-            probe = probe_codes(network, components, references, tested)
+        labels = [subject.label for subject in kept]
         if network.code_length == 2:
-            plane = plane_points(network, clean, [subject.label for subject in kept])
+            plane = plane_points(network, clean, labels)
+            evaluation = replace(evaluation, plane=plane)
             drawings.append(_plane_drawing(network, plane, has_prior=trained.config.network.kind == "vae"))
-    evaluation = replace(evaluation, figures=_saved(run_dir, evaluation.stem, drawings), probe=probe, plane=plane)
+        if components is not None and len({label for _, label in references}) > 1:
+            tested = list(zip(clean, labels, strict=True))
+            evaluation = _probed(evaluation, network, components, references, tested)
+    evaluation = replace(evaluation, figures=_saved(run_dir, evaluation.stem, drawings))
     save_evaluation(run_dir, evaluation)
     return evaluation
 
@@ -114,11 +120,31 @@ def estimate_run(
 ) -> NoReference:
     """Estimates for a run on noisy images alone; writes them with a sheet of samples."""
     estimates, rows = estimate(trained.network, images, sigma=sigma, origin=origin_of(trained), on_image=on_image)
+    save_estimates(run_dir, estimates)
     sheet = draw_sheet(SAMPLE_HEADS, rows)
     drawing = _Drawing("estimates", "First images", "no clean image exists; eight times what was removed", sheet)
     estimates = replace(estimates, figures=_saved(run_dir, f"{estimates.stem}.estimates", [drawing]))
     save_estimates(run_dir, estimates)
     return estimates
+
+
+def _probed(
+    evaluation: Evaluation,
+    network: LatentNetwork,
+    components: LatentNetwork,
+    references: Sequence[tuple[Image, str]],
+    tested: Sequence[tuple[Image, str]],
+) -> Evaluation:
+    """With the probe; with a note in its place where the set has labels that no training image has."""
+    unknown = sorted({label for _, label in tested} - {label for _, label in references})
+    if not unknown:
+        return replace(evaluation, probe=probe_codes(network, components, references, tested))
+    named = ", ".join(label or "none" for label in unknown[:_MOST_NAMED]) + ("..." if unknown[_MOST_NAMED:] else "")
+    note = (
+        f"No linear probe: training has no image with the label {named}; labels are the names of the folders that "
+        "images lie in"
+    )
+    return replace(evaluation, notes=(*evaluation.notes, note))
 
 
 def _sample_drawings(measured: Measured) -> list[_Drawing]:

@@ -4,8 +4,8 @@ Values are in 0..1 by the levels of the images that the network was made for. A 
 from larger images it gets the middle. Nothing is resized: that would change the noise.
 """
 
+import hashlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
@@ -21,6 +21,7 @@ from training.data.samples import Samples, in_channels, sample_type
 from training.errors import DataError
 
 _HELD_OUT: Final = "held-out"
+_MOST_NAMED: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,14 @@ class Subject:
         rounded: Image = np.rint(clipped * steps) / steps
         return rounded
 
+    def digest(self) -> bytes:
+        """SHA-256 of its name, size and pixels."""
+        found = hashlib.sha256(f"{self.file}\0{self.clean.shape}".encode())
+        for image in (self.clean, self.noisy):
+            if image is not None:
+                found.update(np.ascontiguousarray(image).data)
+        return found.digest()
+
 
 class ImageSet(Protocol):
     """Images in a fixed order."""
@@ -62,13 +71,24 @@ class ImageSet(Protocol):
     @property
     def has_pairs(self) -> bool: ...
 
-    def __len__(self) -> int: ...
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Those that can't be read, as far as they were tried, each with its reason."""
+        ...
+
+    def __len__(self) -> int:
+        """How many there are, unreadable ones with them."""
+        ...
 
     def __iter__(self) -> Iterator[Subject]: ...
 
 
 class Folder:
-    """All images below a folder, every plane of a stack, and their noisy forms below another folder."""
+    """All images below a folder, every plane of a stack, and their noisy forms below another folder.
+
+    What can't be read is left out: a long measurement does not end at one damaged file among thousands. The others
+    keep their places, and with them their noise.
+    """
 
     def __init__(
         self,
@@ -91,7 +111,7 @@ class Folder:
             name: of the set; the folder's own when left out.
 
         Raises:
-            DataError: no images, one can't be read, or some lack their noisy form.
+            DataError: no images, none that can be read, or some lack their noisy form.
         """
         self.name = name or folder.resolve().name or "images"
         self.has_pairs = noisy_folder is not None
@@ -105,7 +125,13 @@ class Folder:
                     f"{len(missing)} of {len(paths)} images in {folder} have no noisy form in {noisy_folder}, "
                     f"such as {missing[0].relative_to(folder)}; both folders need the same names"
                 )
+        self._unreadable: dict[tuple[Path, int], str] = {}
         self._planes = [(path, plane) for path in paths for plane in range(self._plane_count(path))]
+        self._require_readable()
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        return tuple(self._unreadable[place] for place in sorted(self._unreadable))
 
     def __len__(self) -> int:
         return len(self._planes)
@@ -113,19 +139,37 @@ class Folder:
     def __iter__(self) -> Iterator[Subject]:
         for index, (path, plane) in enumerate(self._planes):
             relative = path.relative_to(self._folder)
-            name, clean, steps = self._read(path, plane)
-            noisy = None if self._noisy_folder is None else self._read(self._noisy_folder / relative, plane)[1]
+            if (path, plane) in self._unreadable:
+                continue
+            try:
+                name, clean, steps = self._read(path, plane)
+                noisy = None if self._noisy_folder is None else self._read(self._noisy_folder / relative, plane)[1]
+            except DataError as error:
+                self._unreadable[path, plane] = f"{relative.as_posix()}: {error}"
+                continue
             if noisy is not None and noisy.shape != clean.shape:
                 raise DataError(f"{relative}: clean is {_size(clean)}, noisy is {_size(noisy)}; a pair has one size")
             yield _subject(name, index, clean, noisy, relative.parent.name, steps, self._side_px)
+        self._require_readable()
 
     def _plane_count(self, path: Path) -> int:
-        with _naming(path), open_image(path) as file:
-            return file.plane_count
+        """Planes of a file; one that can't be read keeps the place of one."""
+        try:
+            with open_image(path) as file:
+                return file.plane_count
+        except DataError as error:
+            self._unreadable[path, 0] = f"{path.relative_to(self._folder).as_posix()}: {error}"
+            return 1
+
+    def _require_readable(self) -> None:
+        if len(self._unreadable) == len(self._planes):
+            raise DataError(
+                f"none of the {len(self._planes)} images in {self._folder} can be read, such as {self.left_out[0]}"
+            )
 
     def _read(self, path: Path, plane: int) -> tuple[str, Image, float | None]:
         """(name, values in 0..1, sample values between black and white)."""
-        with _naming(path), open_image(path) as file:
+        with open_image(path) as file:
             samples = in_channels(file.read(plane).samples, self._channels)
             root = self._folder if path.is_relative_to(self._folder) else self._noisy_folder
             assert root is not None
@@ -137,10 +181,11 @@ class Folder:
 class HeldOut:
     """The images of a pack that training never sees."""
 
-    name = _HELD_OUT
+    left_out = ()
 
-    def __init__(self, pack: Pack, *, side_px: int | None = None) -> None:
+    def __init__(self, pack: Pack, *, side_px: int | None = None, name: str | None = None) -> None:
         """Raises DataError when nothing is held out."""
+        self.name = name or _HELD_OUT
         self.has_pairs = pack.manifest.supervision == "pairs"
         self._pack, self._side_px = pack, side_px
         self._images = pack.held_out_images()
@@ -156,6 +201,16 @@ class HeldOut:
             noisy = self._pack.noisy_unit(image) if self.has_pairs else None
             label, steps = Path(image.file).parent.name, _grid_steps(self._pack.manifest.levels)
             yield _subject(image.file, index, clean, noisy, label, steps, self._side_px)
+
+
+def left_out_notes(images: ImageSet) -> tuple[str, ...]:
+    """What a report says of images that were not measured; of very many, the first."""
+    if not images.left_out:
+        return ()
+    named = "; ".join(images.left_out[:_MOST_NAMED])
+    more = len(images.left_out) - _MOST_NAMED
+    rest = f"; and {more} more" if more > 0 else ""
+    return (f"{len(images.left_out)} of {len(images)} images can't be read and were left out: {named}{rest}",)
 
 
 def _subject(
@@ -179,15 +234,6 @@ def _whole_range(samples: Samples) -> SampleLevels:
 
 def _grid_steps(levels: SampleLevels) -> float | None:
     return None if levels.sample_type == "f32" else levels.white - levels.black
-
-
-@contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Errors of a file name it."""
-    try:
-        yield
-    except DataError as error:
-        raise DataError(f"{path}: {error}; mend it or take it out of the folder") from error
 
 
 def _size(image: Image) -> str:

@@ -12,18 +12,18 @@ from typing import Final
 from markupsafe import Markup
 from PIL import Image as PillowImage
 
-from denoised.quality import Interval
+from denoised.quality import PSNR_CEILING_DB, Interval
 from training.errors import DataError
 from training.evaluation.charts import Series, line_chart, scatter_chart
 from training.evaluation.estimates import NoReference
 from training.evaluation.scores import (
     NETWORK,
     NOISY,
-    PSNR_CEILING_DB,
     Evaluation,
     Figure,
     Score,
     detail_of,
+    headline_level,
     psnr_of,
     ssim_of,
 )
@@ -127,7 +127,7 @@ class EstimatesView:
 def evaluation_view(run_dir: RunDir, evaluation: Evaluation) -> EvaluationView:
     """An evaluation made ready to show."""
     columns, rows = method_table(evaluation)
-    worst_level = _headline(evaluation)
+    worst_level = headline_level(evaluation.levels())
     worst = evaluation.worst(worst_level, _WORST_COUNT)
     noisy = {score.file: score.psnr_db for score in evaluation.at(worst_level, NOISY)}
     plane = None
@@ -261,11 +261,6 @@ def _series(method: str, points: Sequence[tuple[float, Interval]]) -> Series:
         band if len(band) == len(points) else None,
         is_main=is_main,
     )
-
-
-def _headline(evaluation: Evaluation) -> float:
-    levels = evaluation.levels()
-    return 25.0 if 25.0 in levels else levels[len(levels) // 2]
 
 
 def _level_text(evaluation: Evaluation, level: float) -> str:

@@ -31,6 +31,7 @@ from denoised.statistics import (
     gaussian_nats_of,
     measure,
 )
+from training.data.manifest import Supervision
 from training.data.pack import Pack
 from training.export import onnx_file
 from training.export.code_density import fit_code_density
@@ -56,6 +57,7 @@ def calibrate(
     pack: Pack,
     noise: NoiseSpec,
     *,
+    supervision: Supervision,
     size_multiple_px: int,
     fixed_side_px: int = 0,
     likelihood: Likelihood = "gaussian",
@@ -69,7 +71,8 @@ def calibrate(
     Args:
         session: of the whole model: image in, image out, with its noise map or code where it has them.
         pack: held-out images are measured; all images where none is held out.
-        noise: what the crops get; pairs bring their own noise, and noisy images keep theirs.
+        noise: what clean crops get.
+        supervision: what the network learnt from: pairs bring their own noise, and noisy images keep theirs.
         size_multiple_px: what the sides of the model's input are multiples of.
         fixed_side_px: its only side, or 0.
         likelihood: of an image given its reconstruction.
@@ -85,7 +88,13 @@ def calibrate(
     measured = _measure(
         session,
         noisy_crops(
-            pack, noise, size_multiple_px=size_multiple_px, fixed_side_px=fixed_side_px, count=crop_count, seed=seed
+            pack,
+            noise,
+            supervision=supervision,
+            size_multiple_px=size_multiple_px,
+            fixed_side_px=fixed_side_px,
+            count=crop_count,
+            seed=seed,
         ),
         likelihood,
         pack.manifest.levels,
@@ -112,6 +121,7 @@ def measured_crops(
     noise: NoiseSpec,
     model: EnergyModel,
     *,
+    supervision: Supervision,
     size_multiple_px: int,
     fixed_side_px: int = 0,
     crop_count: int = DEFAULT_CROP_COUNT,
@@ -119,7 +129,13 @@ def measured_crops(
 ) -> list[Statistics]:
     """Statistics of crops under the constants of an earlier calibration: of another seed, they rank evenly in it."""
     crops = noisy_crops(
-        pack, noise, size_multiple_px=size_multiple_px, fixed_side_px=fixed_side_px, count=crop_count, seed=seed
+        pack,
+        noise,
+        supervision=supervision,
+        size_multiple_px=size_multiple_px,
+        fixed_side_px=fixed_side_px,
+        count=crop_count,
+        seed=seed,
     )
     measured = _measure(session, crops, model.likelihood, pack.manifest.levels)
     return [replace(crop.statistics, energy=_energy(crop, model)) for crop in measured]

@@ -1,13 +1,13 @@
 """The model card: Markdown from a run's own figures, nothing typed by hand."""
 
-from collections.abc import Sequence
 from typing import assert_never
 
 from denoised.contract import ModelContract
 from denoised.noise import Demosaic, Gaussian, Jpeg, NoiseSpec, PoissonGaussian, Resize
 from training.config import ConvAeConfig, ConvDaeConfig, FcAeConfig, LossConfig, PcaConfig, RunConfig, VaeConfig
 from training.data.manifest import Manifest
-from training.evaluation.scores import Evaluation
+from training.export.evidence import Evidence
+from training.run.trained import Trained
 
 _FAMILY = {
     "conv_dae": "a convolutional denoising autoencoder",
@@ -25,25 +25,26 @@ _SUPERVISION = {
 
 def model_card(
     contract: ModelContract,
-    config: RunConfig,
-    evaluations: Sequence[Evaluation],
+    trained: Trained,
+    evidence: Evidence,
     manifest: Manifest,
     *,
     parent: RunConfig | None,
 ) -> str:
     """What the model is for, how good it is, how it was made; ``parent`` is the run that it started from."""
+    config = trained.config
     held_out = sum(image.held_out for image in manifest.images)
     return f"""{_head(contract)}
 {card_facts(contract)}
 ## How good it is
 
-{_quality(evaluations)}
+{_quality(evidence)}
 ## How it was made
 
 - {_shape(config)}
 - {len(manifest.images) - held_out} images for training, {held_out} held out; data digest \
 `{contract.training_data_digest[:16]}`. It learnt from {_SUPERVISION[config.data.supervision]}.
-{_training(config)}{_ancestry(parent)}- Config digest `{contract.run_config_digest[:16]}`, seed {config.seed}. Repeat \
+{_training(trained)}{_ancestry(parent)}- Config digest `{contract.run_config_digest[:16]}`, seed {config.seed}. Repeat \
 it with `python -m training train` and this run's config.
 
 Licence: {contract.license}.
@@ -185,16 +186,19 @@ def _shape(config: RunConfig) -> str:
             assert_never(network)
 
 
-def _training(config: RunConfig) -> str:
+def _training(trained: Trained) -> str:
+    config = trained.config
     if config.network.kind == "pca":
         return "- Solved in closed form, not trained by steps.\n"
     optimiser = config.optimiser
     sample_count = config.data.batch_size * optimiser.accumulation
     generated = f", {config.data.synthetic_share:.0%} of them generated" if config.data.synthetic_share else ""
+    chosen = f"the best by {config.selection_metric}" if trained.weights == "best" else "the last that were saved"
     return (
         f"- {optimiser.steps} steps of {sample_count} crops of {config.data.crop_px} pixels{generated}; "
         f"{_objective(config)}; AdamW {optimiser.learning_rate:g} with warm-up and cosine; weights averaged "
         f"({optimiser.ema_decay}); {optimiser.precision}.\n"
+        f"- Exported are the weights of step {trained.step}, {chosen}.\n"
     )
 
 
@@ -220,14 +224,15 @@ def _ancestry(parent: RunConfig | None) -> str:
     )
 
 
-def _quality(evaluations: Sequence[Evaluation]) -> str:
-    if not evaluations:
-        return "Not evaluated: run `python -m training evaluate` before the export.\n"
-    parts = []
-    for evaluation in evaluations:
-        count = len(evaluation.files())
-        parts.append(
-            f"`{evaluation.image_set}`, {count} images; {evaluation.noise}. {evaluation.metric}.\n\n"
-            f"{evaluation.table()}\n"
-        )
-    return "\n".join(parts)
+def _quality(evidence: Evidence) -> str:
+    parts = [
+        f"`{evaluation.image_set}`, {len(evaluation.files())} images; {evaluation.noise}. {evaluation.metric}.\n\n"
+        f"{evaluation.table()}\n"
+        for evaluation in evidence.evaluations
+    ]
+    parts += [
+        f"`{estimates.image_set}`, {len(estimates.estimates)} noisy images, estimated without clean ones. "
+        f"{estimates.definitions}.\n\n{estimates.table()}\n"
+        for estimates in evidence.estimates
+    ]
+    return "\n".join(parts) or "Not evaluated: run `python -m training evaluate` before the export.\n"

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from denoised.noise import Image, NoiseSpec, keyed_rng
-from training.data.manifest import PackedImage
+from training.data.manifest import PackedImage, Supervision
 from training.data.pack import Pack
 from training.errors import DataError
 
@@ -22,15 +22,21 @@ _CROP_KEY: Final = 2**34
 
 
 def noisy_crops(
-    pack: Pack, noise: NoiseSpec, *, size_multiple_px: int, fixed_side_px: int, count: int, seed: int
+    pack: Pack,
+    noise: NoiseSpec,
+    *,
+    supervision: Supervision,
+    size_multiple_px: int,
+    fixed_side_px: int,
+    count: int,
+    seed: int,
 ) -> Iterator[Image]:
     """(h, w, C) in 0..1 units, of 256 pixels a side or what fits; images count by their area, as in training.
-
-    Pairs bring their own noise, and noisy images keep theirs.
 
     Args:
         pack: its held-out images; all where none is held out.
         noise: what clean crops get.
+        supervision: what the network learnt from: pairs bring their own noise, and noisy images keep theirs.
         size_multiple_px: what the sides are multiples of.
         fixed_side_px: the only side, or 0.
         count, seed: another seed draws other crops and other noise.
@@ -52,7 +58,7 @@ def noisy_crops(
             _span(side_px, fixed_side_px or min(most_px, side_px) // size_multiple_px * size_multiple_px, rng)
             for side_px in (image.height_px, image.width_px)
         )
-        yield _noisy_crop(pack, noise, image, rows, columns, rng)
+        yield _noisy_crop(pack, noise, supervision, image, rows, columns, rng)
 
 
 def batches(crops: Iterator[Image]) -> Iterator[NDArray[np.float32]]:
@@ -69,12 +75,18 @@ def batches(crops: Iterator[Image]) -> Iterator[NDArray[np.float32]]:
 
 
 def _noisy_crop(
-    pack: Pack, noise: NoiseSpec, image: PackedImage, rows: slice, columns: slice, rng: np.random.Generator
+    pack: Pack,
+    noise: NoiseSpec,
+    supervision: Supervision,
+    image: PackedImage,
+    rows: slice,
+    columns: slice,
+    rng: np.random.Generator,
 ) -> Image:
-    if pack.manifest.supervision == "pairs":
+    if supervision == "pairs":
         return pack.noisy_unit(image, rows, columns)
     crop = pack.unit(image, rows, columns)
-    return crop if pack.manifest.supervision == "noisy" else noise.apply(crop, rng).image
+    return crop if supervision == "noisy" else noise.apply(crop, rng).image
 
 
 def _span(side_px: int, length_px: int, rng: np.random.Generator) -> slice:

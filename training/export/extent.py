@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from denoised.contract import TilingError
 from denoised.noise import NoiseSpec, keyed_rng
+from training.data.manifest import Supervision
 from training.data.pack import Pack
 from training.errors import ExportError
 from training.export.gate import image_of, rounded
@@ -43,6 +44,7 @@ def measure(
     pack: Pack,
     noise: NoiseSpec,
     *,
+    supervision: Supervision,
     channels: int,
     multiple_px: int,
     fixed_side_px: int | None,
@@ -61,6 +63,7 @@ def measure(
     pictures = noisy_pictures(
         pack,
         noise,
+        supervision=supervision,
         held_out=True,
         count=_SEAM_PICTURE_COUNT,
         severities=_SEAM_SEVERITIES,

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from denoised.noise import NoiseSpec, keyed_rng
+from training.data.manifest import Supervision
 from training.data.pack import Pack
 
 _PICTURE_KEY: Final = 2**33 + 3
@@ -31,6 +32,7 @@ def noisy_pictures(
     pack: Pack,
     noise: NoiseSpec,
     *,
+    supervision: Supervision,
     held_out: bool,
     count: int,
     severities: Sequence[float],
@@ -38,11 +40,12 @@ def noisy_pictures(
     least_px: int,
     most_px: int,
 ) -> Iterator[Picture]:
-    """Windows of a pack's images at random places, images and severities in turn; recorded noise is taken as it is.
+    """Windows of a pack's images at random places, images and severities in turn.
 
     Args:
         pack: with clean images, pairs, or noisy images alone.
         noise: what clean images get.
+        supervision: what the network learnt from: pairs bring their own noise, and noisy images keep theirs.
         held_out: those that training never saw, or all where none are; else those that it saw.
         count: of windows; of held-out images at most one each.
         severities: places within the noise's ranges, 0..1.
@@ -59,13 +62,13 @@ def noisy_pictures(
             for side_px in (image.height_px, image.width_px)
         )
         clean = _at_least(pack.unit(image, rows, columns), least_px)
-        if pack.manifest.supervision == "clean":
+        if supervision == "clean":
             severity = severities[index % len(severities)]
             sample = noise.at(severity).apply(clean, rng)
             yield Picture(_batch(sample.image), _batch(sample.clean), severity)
         else:
             noisy = clean
-            if pack.manifest.supervision == "pairs":
+            if supervision == "pairs":
                 noisy = _at_least(pack.noisy_unit(image, rows, columns), least_px)
             yield Picture(_batch(noisy), _batch(clean), None)
 

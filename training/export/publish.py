@@ -25,19 +25,18 @@ from denoised.noise import NoiseSpec
 from training.config import RunConfig
 from training.data.pack import Pack
 from training.errors import ExportError
-from training.evaluation.store import load_evaluations
 from training.export import extent, gate, onnx_file
 from training.export.calibrate import DEFAULT_CROP_COUNT, calibrate
 from training.export.card import model_card
+from training.export.evidence import evidence_of
 from training.export.graphs import MODEL_FILE, Graph, Signature, graphs_of
 from training.export.pictures import golden_picture
-from training.export.store import publish, target_of
+from training.export.store import CARD_FILE, publish, target_of
 from training.networks import macs_per_pixel
 from training.run.directory import RunDir
 from training.run.trained import load_trained
 
 LICENSE: Final = "Apache-2.0"
-CARD_FILE: Final = "README.md"
 
 _GOLDEN_SIDE_PX: Final = 64
 
@@ -59,22 +58,24 @@ def export(
     version: str | None,
     calibration_crop_count: int = DEFAULT_CROP_COUNT,
     on_step: Callable[[str], None] = lambda _: None,
+    on_note: Callable[[str], None] = lambda _: None,
 ) -> Exported:
     """Publishes a run's network as ``<store>/<name>/<version>/``.
 
     Args:
-        run_dir: a run with a checkpoint; its evaluations go into the contract and the card.
+        run_dir: a run with a checkpoint; what was measured on its weights goes into the contract and the card.
         pack: the images that it was trained on; those held out from training are what the file is measured on.
         store: made when missing.
         version: a whole number as text; None takes the one after the newest in the store.
         calibration_crop_count: see :func:`training.export.calibrate.calibrate`.
         on_step: told what is being done, for progress.
+        on_note: told what the user should know besides.
 
     Raises:
-        ExportError: a check failed, or the version exists.
+        ExportError: a check failed, the version exists, or the store cannot be written.
     """
     trained = load_trained(run_dir)
-    config, network = trained.config, trained.network
+    config, network, supervision = trained.config, trained.network, trained.config.data.supervision
     if trained.pack_digest != pack.manifest.digest:
         raise ExportError(
             f"the pack holds other images ({pack.manifest.digest[:16]}) than {run_dir.path} was trained on "
@@ -82,6 +83,7 @@ def export(
         )
     kind: Kind = config.network.kind
     target = target_of(store, config.name, version)
+    evidence = evidence_of(run_dir, trained, on_note)
     graphs = graphs_of(network, kind)
 
     bare, parity = _written(graphs, on_step)
@@ -95,7 +97,7 @@ def export(
         on_step("checking flat pictures")
         gate.check_flat_pictures(
             session,
-            pack.manifest.supervision,
+            supervision,
             config.noise,
             channels=network.channels,
             multiple_px=network.size_multiple_px,
@@ -105,12 +107,12 @@ def export(
         session,
         pack,
         config.noise,
+        supervision=supervision,
         channels=network.channels,
         multiple_px=network.size_multiple_px,
         fixed_side_px=network.fixed_side_px,
     )
     on_step("calibrating")
-    evaluations = load_evaluations(run_dir)
     contract = ModelContract(
         name=config.name,
         version=target.name,
@@ -131,11 +133,12 @@ def export(
         gmac_per_megapixel=round(macs_per_pixel(network) / 1e3, 2),
         parity=parity,
         tiling=seen.tiling,
-        quality_db={evaluation.stem: evaluation.quality_db() for evaluation in evaluations},
+        quality_db={evaluation.stem: evaluation.quality_db() for evaluation in evidence.evaluations},
         calibration=calibrate(
             session,
             pack,
             config.noise,
+            supervision=supervision,
             size_multiple_px=network.size_multiple_px,
             fixed_side_px=network.fixed_side_px or 0,
             likelihood=config.loss.likelihood,
@@ -154,7 +157,7 @@ def export(
             fixed_side_px=network.fixed_side_px,
         ),
     )
-    card = model_card(contract, config, evaluations, pack.manifest, parent=run_dir.load_parent_config())
+    card = model_card(contract, trained, evidence, pack.manifest, parent=run_dir.load_parent_config())
     on_step("publishing")
     metadata = contract.to_metadata()
     files = {name: onnx_file.with_metadata(model_bytes, metadata) for name, model_bytes in bare.items()}

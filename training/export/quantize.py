@@ -38,7 +38,7 @@ class Quantised:
     """What was published, and how it compares with the file that it was made from.
 
     Attributes:
-        psnr_db: of the 8-bit file against clean held-out pictures, by noise level in 8-bit levels.
+        psnr_db: of the 8-bit file against clean pictures, by noise level as tables call it.
         loss_db: by how much less that is than the float file's.
         excluded: convolutions that stayed in floats because of the budget.
     """
@@ -46,8 +46,8 @@ class Quantised:
     exported: Exported
     fusion: Fusion
     speed: Sequence[SpeedUp]
-    psnr_db: Mapping[float, float]
-    loss_db: Mapping[float, float]
+    psnr_db: Mapping[str, float]
+    loss_db: Mapping[str, float]
     excluded: Sequence[str]
 
 
@@ -64,8 +64,8 @@ def quantize(
     """Publishes ``<store>/<name>-int8/<version>/``.
 
     Args:
-        source: directory of an exported version, such as ``models/gaussian-base/1``.
-        pack: the images that it was trained on; training images calibrate, those held out judge.
+        source: directory of an exported version, such as ``models/gaussian-base/1``, or ``model.onnx`` in it.
+        pack: the images that it was trained on; training images calibrate, those held out judge, or all without such.
         store: made when missing.
         version: a whole number as text; None takes the one after the newest in the store.
         calibration_crop_count: see :func:`training.export.calibrate.calibrate`.
@@ -76,7 +76,8 @@ def quantize(
         ExportError: the source is damaged or of a kind that isn't quantised, no variant keeps the budget, ONNX Runtime
             would not run it in integers, or it is not faster.
     """
-    model_bytes, float_contract = _read(source, pack)
+    path = onnx_file.model_path_of(source)
+    model_bytes, float_contract = _read(path, pack)
     name = f"{float_contract.name}-int8"
     target = target_of(store, name, version)
     with tempfile.TemporaryDirectory() as folder:
@@ -102,8 +103,15 @@ def quantize(
     gate.check_structure(onnx.load_from_string(int8_bytes), signature)
     session = onnx_file.session(int8_bytes)
     noise, multiple_px = float_contract.noise, float_contract.size_multiple_px
+    supervision = pack.manifest.supervision
     seen = extent.measure(
-        session, pack, noise, channels=float_contract.channels, multiple_px=multiple_px, fixed_side_px=None
+        session,
+        pack,
+        noise,
+        supervision=supervision,
+        channels=float_contract.channels,
+        multiple_px=multiple_px,
+        fixed_side_px=None,
     )
     psnr_db = judge.psnr_db(int8_bytes)
     contract = replace(
@@ -116,18 +124,25 @@ def quantize(
         receptive_field_px=seen.receptive_field_px,
         tiling=seen.tiling,
         parity=judge.agreement(int8_bytes),
-        quality_db={"held_out": {f"{sigma:g}": round(value, 2) for sigma, value in psnr_db.items()}},
-        calibration=calibrate(session, pack, noise, size_multiple_px=multiple_px, crop_count=calibration_crop_count),
+        quality_db={judge.image_set: {label: round(value, 2) for label, value in psnr_db.items()}},
+        calibration=calibrate(
+            session,
+            pack,
+            noise,
+            supervision=supervision,
+            size_multiple_px=multiple_px,
+            crop_count=calibration_crop_count,
+        ),
         golden=golden_pair(
             session, noise, channels=float_contract.channels, multiple_px=multiple_px, fixed_side_px=None
         ),
     )
     on_step("publishing")
     loss_db = judge.loss_db(psnr_db)
-    findings = _findings(fusion, speed, judge.float_psnr_db, psnr_db)
+    findings = _findings(fusion, speed, judge, psnr_db)
     files = {MODEL_FILE: onnx_file.with_metadata(int8_bytes, contract.to_metadata())}
     card = quantised_card(contract, float_contract, findings)
-    publish_checked(target, (signature,), files, contract, card, private=(source, store))
+    publish_checked(target, (signature,), files, contract, card, private=(path.parent, store))
     exported = Exported(target / MODEL_FILE, contract, len(files[MODEL_FILE]))
     return Quantised(exported, fusion, speed, psnr_db, loss_db, excluded)
 
@@ -188,9 +203,8 @@ def _check_speed(speed: Sequence[SpeedUp]) -> None:
         )
 
 
-def _read(source: Path, pack: Pack) -> tuple[bytes, ModelContract]:
+def _read(path: Path, pack: Pack) -> tuple[bytes, ModelContract]:
     """The float file without metadata is what is quantised; its contract says how."""
-    path = source / MODEL_FILE
     try:
         model_bytes = path.read_bytes()
     except OSError as error:
@@ -237,6 +251,7 @@ def _calibration_crops(pack: Pack, contract: ModelContract) -> list[NDArray[np.f
         for picture in noisy_pictures(
             pack,
             contract.noise,
+            supervision=pack.manifest.supervision,
             held_out=False,
             count=_CALIBRATION_CROP_COUNT,
             severities=np.linspace(0.0, 1.0, _CALIBRATION_SEVERITY_COUNT).tolist(),
@@ -247,20 +262,19 @@ def _calibration_crops(pack: Pack, contract: ModelContract) -> list[NDArray[np.f
     ]
 
 
-def _findings(
-    fusion: Fusion, speed: Sequence[SpeedUp], float_db: Mapping[float, float], int8_db: Mapping[float, float]
-) -> str:
+def _findings(fusion: Fusion, speed: Sequence[SpeedUp], judge: Judge, int8_db: Mapping[str, float]) -> str:
+    float_db, lost_db = judge.float_psnr_db, judge.loss_db(int8_db)
     lines = [
         f"{fusion.fused_count} of {fusion.total_count} convolutions run in 8-bit integers. The first and the last,",
         "the noise estimate, the sums along the network and the residual stay in floats.",
         "",
-        "PSNR in dB on held-out images, noise in 8-bit levels on mid grey:",
+        f"{judge.describe()}:",
         "",
         "| noise | fp32 | int8 | lost |",
         "|---|---|---|---|",
         *(
-            f"| {sigma:g} | {float_db[sigma]:.2f} | {value:.2f} | {float_db[sigma] - value:.3f} |"
-            for sigma, value in int8_db.items()
+            f"| {label} | {float_db[label]:.2f} | {value:.2f} | {lost_db[label]:.3f} |"
+            for label, value in int8_db.items()
         ),
         "",
         "Time of one picture on one thread of the machine that made this file, medians of interleaved runs:",

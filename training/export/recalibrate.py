@@ -13,9 +13,7 @@ from training.errors import DataError, ExportError
 from training.export import onnx_file
 from training.export.calibrate import DEFAULT_CROP_COUNT, calibrate
 from training.export.graphs import DECODER_FILE, ENCODER_FILE, MODEL_FILE
-from training.export.store import publish, target_of
-
-_CARD_FILE = "README.md"
+from training.export.store import CARD_FILE, publish, target_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +25,7 @@ class Recalibrated:
 
 
 def recalibrate(
-    model_path: Path,
+    source: Path,
     pack: Pack,
     *,
     store: Path | None = None,
@@ -41,7 +39,7 @@ def recalibrate(
     The reconstruction's scale stays too, so that energies of both versions can be compared.
 
     Args:
-        model_path: ``model.onnx`` of a published model; encoder, decoder and card beside it come along.
+        source: directory of a published version, or ``model.onnx`` in it; encoder, decoder and card come along.
         pack: its held-out images are measured.
         store: where the new version goes; left out, where the model lies.
         version: a whole number as text; left out, the one after the newest.
@@ -51,6 +49,7 @@ def recalibrate(
         ExportError: the file is no sealed model with a contract, lies in no store, or the version exists.
         DataError: the pack holds other kinds of images than the model takes.
     """
+    model_path = onnx_file.model_path_of(source)
     files = {path.name: path.read_bytes() for path in _files(model_path)}
     session, contract = _opened(model_path, files[MODEL_FILE])
     target = target_of(_store_of(model_path, contract) if store is None else store, contract.name, version)
@@ -60,6 +59,8 @@ def recalibrate(
         session,
         pack,
         contract.noise,
+        # These may be other images than those of training; what noise they have is for them to say.
+        supervision=pack.manifest.supervision,
         size_multiple_px=contract.size_multiple_px,
         fixed_side_px=contract.fixed_side_px,
         likelihood=before.likelihood,
@@ -70,14 +71,14 @@ def recalibrate(
     )
     renewed = replace(contract, version=target.name, calibration=calibration)
     written = {name: onnx_file.with_metadata(content, renewed.to_metadata()) for name, content in files.items()}
-    card = _card(model_path.with_name(_CARD_FILE), contract, renewed, pack, crop_count)
-    publish(target, {**written, _CARD_FILE: card.encode()}, check=lambda folder: _check(folder, written, renewed))
+    card = _card(model_path.with_name(CARD_FILE), contract, renewed, pack, crop_count)
+    publish(target, {**written, CARD_FILE: card.encode()}, check=lambda folder: _check(folder, written, renewed))
     return Recalibrated(target / MODEL_FILE, renewed)
 
 
 def _files(model_path: Path) -> list[Path]:
     if model_path.name != MODEL_FILE or not model_path.is_file():
-        raise ExportError(f"{model_path} is no {MODEL_FILE}; name the file in its version's directory")
+        raise ExportError(f"{model_path} is no {MODEL_FILE}; name it, or its version's directory")
     beside = (model_path.with_name(name) for name in (ENCODER_FILE, DECODER_FILE))
     return [model_path, *(path for path in beside if path.is_file())]
 

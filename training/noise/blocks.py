@@ -23,6 +23,10 @@ REPEAT_DEGREES: Final = 63.0
 # Of the structure: 16 means of 2x2 pixels less the three numbers of a plane.
 _STRUCTURE_DEGREES: Final = 13
 _MOST_BLOCKS_AT_ONCE: Final = 1 << 15
+# Frames whose means are known to a fiftieth tell by how much a lamp flickered; in darker ones it makes no difference.
+_FLICKER_ERRORS: Final = 50.0
+# More is no flicker.
+_MOST_FLICKER: Final = 2.0
 
 
 class Blocks(NamedTuple):
@@ -67,13 +71,14 @@ def single_blocks(plane: Samples, *, lowest: float, highest: float) -> Blocks:
 def repeat_blocks(one: Samples, other: Samples, *, lowest: float, highest: float) -> Blocks:
     """The blocks of two one-channel frames of one still scene, where neither is clipped.
 
-    Lamps flicker: the second frame is brought to the brightness of the first, as a whole and block by block.
+    Lamps flicker: the second frame is brought to the brightness of the first, as a whole where they are bright enough
+    to tell, and block by block.
     """
     pair = [_cut(plane) for plane in (one, other)]
     inside = _inside(pair[0], lowest, highest) & _inside(pair[1], lowest, highest)
     first, second = (squares[inside].astype(np.float64) for squares in pair)
     if first.size:
-        second *= first.mean() / max(second.mean(), 1e-300)
+        second *= _flicker(first, second)
     noise = (second - first) / np.sqrt(2)
     noise -= noise.mean(axis=(1, 2), keepdims=True)
     energy = np.mean(noise**2, axis=(1, 2))
@@ -84,6 +89,15 @@ def repeat_blocks(one: Samples, other: Samples, *, lowest: float, highest: float
         energy=energy,
         neighbours=_neighbours(noise),
     )
+
+
+def _flicker(first: Float, second: Float) -> float:
+    """By how much the first frame is brighter; 1 where chance would decide it, as in dark frames."""
+    means = float(first.mean()), float(second.mean())
+    error = float(np.std(second - first)) / np.sqrt(2 * first.size)
+    if min(means) <= _FLICKER_ERRORS * error:
+        return 1.0
+    return float(np.clip(means[0] / means[1], 1 / _MOST_FLICKER, _MOST_FLICKER))
 
 
 def _cut(plane: Samples) -> Samples:

@@ -21,7 +21,7 @@ from training.data.pack import Pack
 from training.errors import DataError
 from training.noise.blocks import REPEAT_DEGREES, SIDE_PX, SINGLE_DEGREES, Blocks
 from training.noise.frames import Planes, evenly_chosen, pixels_of, repeated_pairs
-from training.noise.line import Bin, Line, binned, fit_line
+from training.noise.line import SIGNIFICANT_ERRORS, Bin, Line, binned, fit_line
 
 _SELECTIONS: Final = 6
 # The flattest blocks of each brightness, to begin with.
@@ -40,8 +40,12 @@ _WHITE_CORRELATION: Final = -0.05
 _WHITE_CORRELATION_OF_REPEATS: Final = -0.016
 _BRIGHTNESSES: Final = 40
 _FEWEST_BLOCKS: Final = 100
-_SIGNIFICANT_ERRORS: Final = 2.0
 _QUANTISE: Final[dict[str, Quantise]] = {"u8": "u8", "u16": "u16", "f32": "none"}
+# Of rounding to all values of a type between black and white, as the spec does.
+_ROUNDING_VARIANCE: Final[dict[str, float]] = {"u8": 1 / (12 * 255**2), "u16": 1 / (12 * 65535**2), "f32": 0.0}
+# A millionth of white, a fifteenth of the finest step of any file, squared: blocks with less than that hold no noise.
+# Noise of a fifth of a sample value or more leaves no block quite without: those are masks, drawings or copies.
+_NO_NOISE: Final = 1e-12
 
 Method = Literal["repeats", "single images"]
 
@@ -53,7 +57,10 @@ class NoiseFit:
     Attributes:
         gain: the signal of one photo-electron; 1 / gain electrons make white.
         gain_error, read_sigma_error: standard errors.
-        read_sigma: standard deviation in 8-bit levels.
+        read_sigma: standard deviation at black, in 8-bit levels; with the rounding of files whose samples don't fill
+            their type, as 12-bit data, because a spec rounds by the type.
+        dark_level: the sample value at which the noise ends, where that is above black by more than chance: the
+            camera's dark level is there or a little higher. None where black is right, as far as noise tells.
         correlation: of adjacent pixels' noise; 0 for raw data, more for demosaiced, resized or JPEG images.
         method: what it was read from.
         image_count: how many were looked at.
@@ -65,6 +72,7 @@ class NoiseFit:
     gain_error: float
     read_sigma: float
     read_sigma_error: float
+    dark_level: float | None
     correlation: float
     method: Method
     image_count: int
@@ -78,7 +86,7 @@ class NoiseFit:
     @property
     def has_gain(self) -> bool:
         """Whether the noise depends on the signal, by more than chance."""
-        return self.gain > _SIGNIFICANT_ERRORS * self.gain_error
+        return self.gain > SIGNIFICANT_ERRORS * self.gain_error
 
     @property
     def is_correlated(self) -> bool:
@@ -132,8 +140,9 @@ def fit_noise(
     blocks = Blocks.joined(parts)
     settled = _settled(blocks, planes.limits, degrees=degrees, repeats=repeats)
     line = settled.line
-    # Rounding to the file's own steps is part of what was seen, and is done again when noise is made.
-    start = max(0.0, line.start - planes.rounding_variance)
+    levels = pack.manifest.levels
+    # The spec rounds by the sample type, and so adds this much again; what coarser steps added stays in.
+    start = max(0.0, line.start - _ROUNDING_VARIANCE[levels.sample_type])
     read_sigma = math.sqrt(start)
     return NoiseFit(
         gain=line.slope,
@@ -141,10 +150,11 @@ def fit_noise(
         read_sigma=read_sigma * LEVELS_8BIT,
         # Also right near 0, where the error of a root is the root of the error.
         read_sigma_error=(math.sqrt(start + line.start_error) - read_sigma) * LEVELS_8BIT,
+        dark_level=_dark_level(line, levels),
         correlation=settled.correlation - white_correlation,
         method="repeats" if repeats else "single images",
         image_count=len(used),
-        levels=pack.manifest.levels,
+        levels=levels,
         bins=settled.bins,
     )
 
@@ -163,15 +173,22 @@ def _settled(blocks: Blocks, limits: tuple[float, float], *, degrees: float, rep
     Of correlated noise, as in demosaiced images, second differences see little; the whole energy of flat blocks sees
     it, and some of the scene with it.
     """
+    block_count = blocks.mean.size
+    blocks = blocks.where(blocks.variance > _NO_NOISE)
+    if block_count and not blocks.mean.size:
+        raise DataError(
+            f"no noise found in {block_count} blocks of {SIDE_PX}x{SIDE_PX} pixels: each is constant, or the same in "
+            "both frames. Take raw frames of a camera, not drawings, denoised images or copies of one file"
+        )
     settled = _settled_at(blocks, limits, degrees=degrees, coarseness=1.0)
     if not repeats and (settled is None or settled.correlation > _CORRELATED_FROM):
         by_energy = blocks._replace(variance=blocks.energy * _PLANE_REMOVED)
         settled = _settled_at(by_energy, limits, degrees=degrees, coarseness=_CORRELATED_COARSENESS) or settled
     if settled is None:
         raise DataError(
-            f"fewer than {_FEWEST_BLOCKS} of {blocks.mean.size} blocks of {SIDE_PX}x{SIDE_PX} pixels are neither "
-            "clipped nor textured. Take more images or larger ones, out of focus or of a plain wall, or repeats of one "
-            "scene"
+            f"fewer than {_FEWEST_BLOCKS} of {block_count} blocks of {SIDE_PX}x{SIDE_PX} pixels are neither "
+            "clipped nor textured nor without noise. Take more images or larger ones, out of focus or of a plain "
+            "wall, or repeats of one scene"
         )
     return settled
 
@@ -204,6 +221,11 @@ def _flattest(blocks: Blocks) -> NDArray[np.bool_]:
         if part.size:
             chosen[part] = blocks.structure[part] <= np.quantile(blocks.structure[part], _FLATTEST_SHARE)
     return chosen
+
+
+def _dark_level(line: Line, levels: SampleLevels) -> float | None:
+    """The sample value where the line reaches 0, if that is above black; a line that starts below 0 has a slope."""
+    return levels.black - line.start / line.slope * (levels.white - levels.black) if line.start < 0 else None
 
 
 def _rounded(value: float) -> float:

@@ -27,7 +27,6 @@ class Planes:
         is_float = levels.sample_type == "f32"
         lowest = levels.black if is_float else 0.0
         self.limits = ((lowest - self._black) / self._range, 1.0)
-        self.rounding_variance = 0.0 if is_float else 1 / (12 * self._range**2)
 
     def single(self, image: PackedImage) -> list[Blocks]:
         """The blocks of each channel."""

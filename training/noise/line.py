@@ -1,4 +1,4 @@
-"""The straight line through variance against mean: its slope is a sensor's gain, its start the read noise.
+"""The straight line through variance against mean: its slope is a sensor's gain, its start the read noise at black.
 
 Robust by its bins: each is a median over many blocks, bins that lie far above the line (texture) lose their weight.
 It knows nothing of images.
@@ -18,23 +18,41 @@ _FEWEST_BLOCKS: Final = 24
 _ITERATIONS: Final = 20
 # Beyond so many standard errors above the line a bin's weight falls with the square of the distance.
 _TRUSTED_ERRORS: Final = 2.0
+# A number closer to 0 than so many of its standard errors may be there by chance.
+SIGNIFICANT_ERRORS: Final = 2.0
 # The standard error of a median against that of a mean.
 _MEDIAN_PENALTY: Final = 1.2533
+# Of the largest variance, below which no bin's error follows the line, and of any: a weight must stay finite.
+_LEAST_SHARE: Final = 1e-3
+_LEAST_VARIANCE: Final = 1e-60
 
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """The noise at one brightness: medians over ``block_count`` blocks, and the standard error of the variance."""
+    """The noise at one brightness: medians over ``block_count`` blocks.
+
+    Attributes:
+        relative_error: standard error of the variance, as a share of it; known even where no noise was seen.
+    """
 
     mean: float
     variance: float
-    error: float
+    relative_error: float
     block_count: int
+
+    @property
+    def error(self) -> float:
+        """Standard error of the variance."""
+        return self.variance * self.relative_error
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """variance = slope * mean + start, with the standard errors of both; both are 0 or more."""
+    """variance = slope * mean + start, with the standard errors of both.
+
+    The slope is 0 or more. The start lies below 0, by more than chance, where the means are counted from below the
+    sensor's dark level.
+    """
 
     slope: float
     start: float
@@ -42,7 +60,9 @@ class Line:
     start_error: float
 
     def at(self, mean: Float) -> Float:
-        return self.slope * mean + self.start
+        """The variance there, 0 or more."""
+        variance: Float = np.maximum(self.slope * mean + self.start, 0.0)
+        return variance
 
 
 def binned(mean: Float, variance: Float, *, degrees: float) -> tuple[Bin, ...]:
@@ -57,43 +77,49 @@ def binned(mean: Float, variance: Float, *, degrees: float) -> tuple[Bin, ...]:
     bins = []
     for chosen in np.array_split(np.argsort(mean, kind="stable"), min(_MOST_BINS, mean.size // _FEWEST_BLOCKS) or 1):
         centre = float(np.median(variance[chosen])) / median_share
-        error = _MEDIAN_PENALTY * centre * math.sqrt(2 / (degrees * len(chosen)))
-        bins.append(Bin(float(np.median(mean[chosen])), centre, error, len(chosen)))
+        relative_error = _MEDIAN_PENALTY * math.sqrt(2 / (degrees * len(chosen)))
+        bins.append(Bin(float(np.median(mean[chosen])), centre, relative_error, len(chosen)))
     return tuple(bins)
 
 
 def fit_line(bins: tuple[Bin, ...]) -> Line:
-    """Weighted least squares, reweighted until it rests. One bin, or none that differ, gives a constant."""
-    mean, variance = (np.array([getattr(each, name) for each in bins]) for name in ("mean", "variance"))
-    relative = np.array([each.error / max(each.variance, 1e-300) for each in bins])
-    has_slope = len(bins) > 1
-    columns = np.stack([mean, np.ones_like(mean)] if has_slope else [np.ones_like(mean)], axis=1)
-    expected = variance.copy()
-    solution = np.zeros(columns.shape[1])
-    for _ in range(_ITERATIONS):
-        # By the line's own variance: a bin that happens to lie low must not weigh more.
-        error = relative * np.maximum(expected, 1e-3 * variance.max())
-        distance = np.maximum((variance - expected) / error, _TRUSTED_ERRORS)
-        weight = (_TRUSTED_ERRORS / distance) ** 2 / error**2
-        solution = _non_negative(columns, variance, weight)
-        expected = columns @ solution
-    normal = np.linalg.pinv(columns.T @ (weight[:, None] * columns))
-    spare = max(1, len(bins) - columns.shape[1])
-    # Bins that scatter more than their errors say make the line's errors larger.
-    scatter = max(1.0, float(np.sum(weight * (variance - expected) ** 2)) / spare)
-    errors = np.sqrt(np.diag(normal) * scatter)
-    if not has_slope:
-        return Line(0.0, float(solution[0]), 0.0, float(errors[0]))
+    """Weighted least squares, reweighted until it rests. One bin, or none that differ, gives a constant.
+
+    A start below 0 by less than chance may make is 0. One further below is left as it is: a line forced through 0 would
+    have another slope, and so a wrong gain.
+    """
+    mean, variance, relative_error = (
+        np.array([getattr(each, name) for each in bins]) for name in ("mean", "variance", "relative_error")
+    )
+    columns = np.stack([mean, np.ones_like(mean)], axis=1)
+    if len(bins) == 1:
+        (start,), (start_error,) = _rested(columns[:, 1:], variance, relative_error)
+        return Line(0.0, float(start), 0.0, float(start_error))
+    solution, errors = _rested(columns, variance, relative_error)
+    slope, start = solution
+    # No gain is negative.
+    kept = np.array([slope >= 0, start >= 0 or start < -SIGNIFICANT_ERRORS * errors[1]])
+    if not kept.all():
+        solution = np.zeros(2)
+        solution[kept], _ = _rested(columns[:, kept], variance, relative_error)
     return Line(*(float(each) for each in (*solution, *errors)))
 
 
-def _non_negative(columns: Float, values: Float, weight: Float) -> Float:
-    """The weighted least squares solution without negative parts: neither gain nor read noise has a sign."""
-    root = np.sqrt(weight)
-    solution = np.asarray(np.linalg.lstsq(columns * root[:, None], values * root, rcond=None)[0], np.float64)
-    if len(solution) == 2 and solution.min() < 0:
-        kept = int(np.argmax(solution))
-        alone = columns[:, kept]
-        solution = np.zeros(2)
-        solution[kept] = max(0.0, float(np.sum(weight * alone * values) / np.sum(weight * alone**2)))
-    return solution
+def _rested(columns: Float, variance: Float, relative_error: Float) -> tuple[Float, Float]:
+    """The columns' factors and their standard errors."""
+    least = max(_LEAST_SHARE * float(variance.max()), _LEAST_VARIANCE)
+    expected = variance.copy()
+    for _ in range(_ITERATIONS):
+        # By the line's own variance: a bin that happens to lie low must not weigh more.
+        error = relative_error * np.maximum(expected, least)
+        distance = np.maximum((variance - expected) / error, _TRUSTED_ERRORS)
+        weight = (_TRUSTED_ERRORS / distance) ** 2 / error**2
+        root = np.sqrt(weight)
+        solution = np.asarray(np.linalg.lstsq(columns * root[:, None], variance * root, rcond=None)[0], np.float64)
+        expected = columns @ solution
+    normal = np.linalg.pinv(columns.T @ (weight[:, None] * columns))
+    spare = max(1, len(variance) - columns.shape[1])
+    # Bins that scatter more than their errors say make the line's errors larger.
+    scatter = max(1.0, float(np.sum(weight * (variance - expected) ** 2)) / spare)
+    errors: Float = np.sqrt(np.diag(normal) * scatter)
+    return solution, errors

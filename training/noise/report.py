@@ -46,6 +46,14 @@ def fit_table(fit: NoiseFit) -> str:
         sigma = fit.sigma_at(signal)
         ratio = f"{signal * LEVELS_8BIT / sigma:.1f}" if sigma > 0 else "-"
         lines.append(f"{signal:>12.0%} {sigma:>20.2f} {ratio:>16}")
+    if fit.dark_level is not None:
+        below = fit.dark_level - fit.levels.black
+        lines += [
+            "",
+            f"black is {fit.levels.black:g}, but the noise ends at {fit.dark_level:.4g}: the camera's dark level lies",
+            f"about {below:.3g} sample values above black, and read noise can't be told. Give the mean of a dark frame",
+            "as --black.",
+        ]
     return "\n".join(lines)
 
 
@@ -61,7 +69,9 @@ def draw_fit(fit: NoiseFit, path: Path) -> None:
     axes.errorbar(means, variances, yerr=2 * errors, fmt="o", markersize=3, linewidth=1, label="blocks, 2 errors")
     ends = np.array([0.0, 1.0])
     start = (fit.read_sigma / LEVELS_8BIT) ** 2
-    axes.plot(ends, start + fit.gain * ends, label=f"{start:.3g} + {fit.gain:.3g} x signal")
+    if fit.dark_level is not None:
+        start = -fit.gain * (fit.dark_level - fit.levels.black) / (fit.levels.white - fit.levels.black)
+    axes.plot(ends, start + fit.gain * ends, label=f"{fit.gain:.3g} x signal {start:+.3g}")
     axes.set_xlim(0, 1)
     axes.set_ylim(bottom=0)
     axes.set_xlabel("signal, black 0 to white 1")

@@ -9,17 +9,19 @@ import io
 import os
 import shutil
 import warnings
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
 import torch
 from torch import Tensor
 
+from denoised._strict import read_dataclass
+from denoised.contract import SampleLevels
 from training.config import RunConfig
 from training.errors import CheckpointError
 
-_MAGIC: Final = b"denoised checkpoint 1\n"
+_MAGIC: Final = b"denoised checkpoint 2\n"
 _HEADER_BYTES: Final = len(_MAGIC) + 64 + 1
 
 
@@ -37,6 +39,7 @@ class Checkpoint:
         optimiser: its state.
         progress: see ``training.run.stopping.Progress``.
         machine: what bits depend on beside the config (threads, ranks, device, torch); to warn when it changes.
+        levels: black and white of the images that it was trained on.
     """
 
     step: int
@@ -48,6 +51,7 @@ class Checkpoint:
     optimiser: dict[str, Any]
     progress: dict[str, Any]
     machine: dict[str, Any]
+    levels: SampleLevels
 
     def run_config(self) -> RunConfig:
         """The configuration, typed.
@@ -71,6 +75,8 @@ class Checkpoints:
         self.previous_path = folder / "checkpoint.previous.ckpt"
         self.best_path = folder / "best.ckpt"
         self._newest_is_damaged = False
+        # Of the checkpoint that was last saved or loaded.
+        self._current_path = self.newest_path
 
     def are_there(self) -> bool:
         """Whether any file is, whole or not."""
@@ -84,7 +90,8 @@ class Checkpoints:
         """
         partial = self.newest_path.with_suffix(".partial")
         buffer = io.BytesIO()
-        torch.save({field.name: getattr(checkpoint, field.name) for field in fields(checkpoint)}, buffer)
+        tree = {field.name: getattr(checkpoint, field.name) for field in fields(checkpoint)}
+        torch.save(tree | {"levels": asdict(checkpoint.levels)}, buffer)
         payload = buffer.getbuffer()
         try:
             with partial.open("wb") as file:
@@ -105,16 +112,23 @@ class Checkpoints:
                 "there, then continue with --resume"
             ) from error
         self._newest_is_damaged = False
+        self._current_path = self.newest_path
 
     def mark_best(self) -> None:
-        """The newest checkpoint is the best one: a second name for the same file, where the disk knows such."""
+        """The checkpoint last saved or loaded is the best one: a second name of its file, where the disk knows such.
+
+        Raises:
+            CheckpointError: the name cannot be written.
+        """
+        if self._current_path == self.best_path:
+            return
         partial = self.best_path.with_suffix(".partial")
         partial.unlink(missing_ok=True)
         try:
             try:
-                os.link(self.newest_path, partial)
+                os.link(self._current_path, partial)
             except OSError:
-                shutil.copyfile(self.newest_path, partial)
+                shutil.copyfile(self._current_path, partial)
             partial.replace(self.best_path)
             # Renaming one name of a file to another of the same file does nothing.
             partial.unlink(missing_ok=True)
@@ -122,7 +136,7 @@ class Checkpoints:
         except OSError as error:
             partial.unlink(missing_ok=True)
             raise CheckpointError(
-                f"{self.best_path} cannot be written: {error.strerror or error}; the newest checkpoint is intact. "
+                f"{self.best_path} cannot be written: {error.strerror or error}; {self._current_path.name} is intact. "
                 "Free space there, then continue with --resume"
             ) from error
 
@@ -147,6 +161,7 @@ class Checkpoints:
                     RuntimeWarning,
                     stacklevel=2,
                 )
+            self._current_path = path
             return checkpoint
         raise CheckpointError(
             f"{self.newest_path.parent} has no usable checkpoint: {'; '.join(problems)}; restore one from a copy, or "
@@ -164,9 +179,7 @@ class Checkpoints:
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
-            raise CheckpointError(
-                f"{self.best_path} {_as_text(error)}; take the last checkpoint (--weights last), or restore the file"
-            ) from error
+            raise CheckpointError(f"{self.best_path} {_as_text(error)}; restore it from a copy") from error
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -184,7 +197,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise ValueError("is damaged (its bytes do not match its SHA-256)")
     try:
         tree = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
-        return Checkpoint(**tree)
+        return Checkpoint(**tree | {"levels": read_dataclass(SampleLevels, tree["levels"], where="levels")})
     except Exception as error:
         # The unpickler answers with any of several types where a file was written by something else.
         raise ValueError(f"holds no checkpoint ({type(error).__name__}: {str(error).splitlines()[0]})") from error

@@ -1,6 +1,5 @@
 """Whether config, pack, checkpoint and another run's weights belong together, before a step is made of them."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,15 +7,18 @@ from torch import Tensor
 
 from training.config import RunConfig
 from training.data.pack import Pack
+from training.data.sampler import require_supervision
 from training.errors import RunError
 from training.networks import build_network
 from training.run.checkpoint import Checkpoint
+from training.run.differences import differences_in_words
 from training.run.directory import RunDir
 from training.run.trained import load_trained, require_same_network
 
 
 def require_fitting_pack(config: RunConfig, pack: Pack) -> None:
-    """Raises RunError when the images have other channels than the network. What they show is the sampler's matter."""
+    """Raises RunError or DataError when the images have other channels than the network, or are of another kind."""
+    require_supervision(config.data, pack)
     channels = pack.manifest.channels
     if channels != config.network.channels:
         raise RunError(
@@ -39,11 +41,9 @@ def require_continuable(checkpoint: Checkpoint, config: RunConfig, pack: Pack, f
 def changes_since(checkpoint: Checkpoint, config: RunConfig, machine: dict[str, Any]) -> list[str]:
     """What differs from the run's beginning and makes its end another one, in words."""
     notes = []
-    before, now = (_flat(json.loads(text)) for text in (checkpoint.config, config.to_json()))
-    changed = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
+    changed = differences_in_words(checkpoint.run_config(), config)
     if changed:
-        listed = ", ".join(f"{key} {before.get(key)!r} -> {now.get(key)!r}" for key in changed)
-        notes.append(f"config.json was changed since step {checkpoint.step}: {listed}")
+        notes.append(f"config.json was changed since step {checkpoint.step}: {changed}")
     listed = ", ".join(
         f"{key} {checkpoint.machine.get(key)} -> {value}"
         for key, value in machine.items()
@@ -70,10 +70,3 @@ def weights_to_start_from(parent: RunDir, config: RunConfig) -> dict[str, Tensor
             "widths and no more blocks"
         )
     return weights
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat

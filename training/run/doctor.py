@@ -184,6 +184,8 @@ def examine_run(run_dir: RunDir) -> Iterator[Finding]:
         if not path.exists():
             if is_needed:
                 remedy = "the run has not come to its first checkpoint, or is broken off before it; begin again"
+                if files.are_there():
+                    remedy = "a kill while a checkpoint was saved leaves it so; --resume goes on from the one before"
                 yield Finding("WARNING", "checkpoint", f"{path.name} is missing", remedy)
             continue
         try:

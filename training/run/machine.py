@@ -84,6 +84,8 @@ def set_determinism(*, deterministic: bool) -> None:
     torch.use_deterministic_algorithms(deterministic)
     torch.backends.cudnn.deterministic = deterministic
     torch.backends.cudnn.benchmark = not deterministic
+    # TF32 keeps 10 of a float32's 23 bits: SSIM's windows, and so which checkpoint is best, would depend on the GPU.
+    torch.backends.cudnn.allow_tf32 = False
 
 
 def limit_threads(count: int | None, *, processes: int = 1) -> None:

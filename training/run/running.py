@@ -197,6 +197,7 @@ class Run:
                 optimiser=stepper.optimiser.state_dict(),
                 progress=self._progress.to_tree(),
                 machine=self._machine(),
+                levels=self._pack.manifest.levels,
             )
         )
         if self._progress.best_step == self._done:

@@ -52,6 +52,7 @@ def solve(
             optimiser={},
             progress={},
             machine=description(device, 1),
+            levels=pack.manifest.levels,
         )
     )
     log.write({"step": 1, **({} if held_out is None else held_out.record())})

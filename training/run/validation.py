@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from denoised.noise import keyed_rng
-from denoised.quality import psnr_db
+from denoised.quality import capped_psnr_db
 from training.config import RunConfig
 from training.data.manifest import PackedImage
 from training.data.pack import Pack
@@ -34,8 +34,6 @@ _BATCH_PIXELS: Final = 4 * _SIDE_PX**2
 _NOISE_KEY: Final = 2**32
 _EPSILON_KEY: Final = 2**32 + 1
 _GOLDEN_RATIO: Final = 0.618033988749895
-# Equal images have no finite PSNR, and one of them would make the mean infinite.
-_PSNR_CEILING_DB: Final = 100.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +161,7 @@ def _chosen_crops(config: RunConfig, pack: Pack) -> list[_Crop]:
 
 def _levels_db(images: Tensor, clean: Tensor) -> list[float]:
     pairs = zip(images.clamp(0, 1).cpu().numpy(), clean.cpu().numpy(), strict=True)
-    return [min(_PSNR_CEILING_DB, psnr_db(image, target, value_range=1.0)) for image, target in pairs]
+    return [capped_psnr_db(image, target, value_range=1.0) for image, target in pairs]
 
 
 def _with_energy(figures: HeldOut, meter: EnergyMeter) -> HeldOut:

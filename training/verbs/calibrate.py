@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from training.verbs.common import Verbs, crop_count, progress
+from training.verbs.common import Verbs, crop_count, progress, version
 
 _DESCRIPTION = """\
 Every answer of the service comes with statistics (noise found, share of it removed, structure left in the residual,
@@ -15,7 +15,7 @@ more crops, and publishes the same network as a new version; the file that it st
 _EXAMPLE = """\
 example:
   python -m training prepare MY_IMAGES --to runs/my-pack
-  python -m training calibrate runs/models/quick/1/model.onnx --data runs/my-pack
+  python -m training calibrate runs/models/quick/1 --data runs/my-pack
 """
 
 
@@ -28,12 +28,14 @@ def add(verbs: Verbs) -> None:
         epilog=_EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("model_path", metavar="MODEL.onnx", type=Path, help="model.onnx of a published version")
+    parser.add_argument(
+        "source", metavar="VERSION", type=Path, help="directory of a version, such as models/quick/1, or its model.onnx"
+    )
     parser.add_argument(
         "--data", type=Path, required=True, help="packed images; the held-out ones are measured, or all without such"
     )
     parser.add_argument("--to", type=Path, metavar="STORE", help="model store (default: where the model lies)")
-    parser.add_argument("--version", help="whole number (default: the next free one)")
+    parser.add_argument("--version", type=version, help="whole number (default: the next free one)")
     parser.add_argument(
         "--crops", type=crop_count, help="crops to measure; more are steadier (default: as many as an export)"
     )
@@ -49,7 +51,7 @@ def _run(arguments: argparse.Namespace) -> None:
     count = arguments.crops or DEFAULT_CROP_COUNT
     with progress(count, "crop") as bar:
         done = recalibrate(
-            arguments.model_path,
+            arguments.source,
             Pack(arguments.data),
             store=arguments.to,
             version=arguments.version,

@@ -8,6 +8,7 @@ from typing import Final, NoReturn, TypeAlias
 from tqdm import tqdm
 
 from training.errors import ConfigError
+from training.export.store import is_version
 
 Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001 -- argparse names the type of add_subparsers() nowhere else
 
@@ -49,3 +50,10 @@ def crop_count(text: str) -> int:
     if count < 2:
         raise argparse.ArgumentTypeError(f"{count} crops have no quantiles; give at least 2, better 1000")
     return count
+
+
+def version(text: str) -> str:
+    """The version of a model, as a type of argument."""
+    if not is_version(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no version; give a whole number from 1, such as 3")
+    return text

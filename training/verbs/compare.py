@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from training.errors import DataError
 from training.verbs.common import Verbs
 
 _TEXT = """\
@@ -31,13 +32,11 @@ def add(verbs: Verbs) -> None:
     parser.add_argument("first", metavar="RUN", type=Path, help="directory of the run to compare with")
     parser.add_argument("second", metavar="RUN", type=Path, help="directory of the run that is compared with it")
     parser.add_argument("--images", type=Path, metavar="FOLDER", help="clean images to show crops of")
-    parser.add_argument("--data", type=Path, metavar="PACK", help="whose black and white levels the images have")
     parser.add_argument("--to", type=Path, help="page to write (default: compare.html in the second run)")
     parser.set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from training.data.pack import Pack
     from training.evaluation.choices import chosen_conditions, chosen_images
     from training.evaluation.compare import comparable_sets, crop_sheet, run_names, write_comparison
     from training.evaluation.views import Picture
@@ -49,8 +48,12 @@ def _run(arguments: argparse.Namespace) -> None:
     pictures: tuple[Picture, ...] = ()
     if arguments.images is not None:
         trained = load_trained(first), load_trained(second)
-        pack = None if arguments.data is None else Pack(arguments.data)
-        images = chosen_images(trained[1].network, pack=pack, folder=arguments.images)
+        if trained[0].levels != trained[1].levels:
+            raise DataError(
+                f"the runs were trained on samples of unlike black and white, {trained[0].levels} and "
+                f"{trained[1].levels}; no image is the same for both: leave out --images"
+            )
+        images = chosen_images(trained[1], pack=None, folder=arguments.images)
         conditions = chosen_conditions(trained[1].config, images)
         pictures = (crop_sheet(trained[0].network, trained[1].network, images, conditions, run_names(first, second)),)
     path = arguments.to or second.path / "compare.html"

@@ -1,6 +1,7 @@
 """``evaluate``: what a run's network is worth on images that it never saw."""
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,9 @@ What the noise is: the benchmark's Gaussian levels where the run was made for Ga
 from its mildest (severity 0) to its strongest (1); or what --noisy holds. Networks with a code are measured on clean
 input too (sigma 0), which is their reconstruction; with --data they are compared with principal components of the same
 length, and, where folders are labels, by a linear probe.
+
+Files that can't be read are left out and listed at the end, in the scores and on the page; only a folder with none that
+can be read ends with exit code 1. The scores are written before anything is drawn.
 
 Without clean images there is no PSNR. --without-clean estimates instead: whiteness of what was removed, SURE, and, from
 second frames of the same scenes, the error by repeats. Every table says that these are estimates.
@@ -56,11 +60,13 @@ def add(verbs: Verbs) -> None:
         "--data",
         type=Path,
         metavar="PACK",
-        help="packed images that the run was trained on: tells black and white, and brings training images for PCA and "
-        "the probe; without --images its held-out images are measured",
+        help="packed images that the run was trained on: brings training images for PCA and the probe; without "
+        "--images its held-out images are measured. Black and white are those of the run, with it or without",
     )
     images.add_argument("--noisy", type=Path, metavar="FOLDER", help="recorded noisy forms, by the same names")
-    images.add_argument("--name", help="name of the set in reports")
+    images.add_argument(
+        "--name", help="name of the set in reports, and of its files (default: the folder's, or held-out)"
+    )
     noise = parser.add_argument_group("noise")
     noise.add_argument("--sigmas", type=float, nargs="+", help="Gaussian levels in 8-bit levels; 0 is clean input")
     noise.add_argument("--severities", type=float, nargs="+", help="0..1 within the ranges of the run's own noise")
@@ -76,7 +82,12 @@ def add(verbs: Verbs) -> None:
         help="all (default); fast leaves out the slow ones; none",
     )
     gate = parser.add_argument_group("gate")
-    gate.add_argument("--against", type=Path, metavar="RUN_OR_JSON", help="earlier run, or a file of its scores")
+    gate.add_argument(
+        "--against",
+        type=Path,
+        metavar="RUN_OR_JSON",
+        help="earlier run, or a file of its scores: same pixels and noise, no level that is not measured now",
+    )
     gate.add_argument("--tolerance-db", type=float, default=0.05, help="allowed loss of mean PSNR (default 0.05)")
     parser.set_defaults(run=_run)
 
@@ -97,7 +108,7 @@ def _run(arguments: argparse.Namespace) -> None:
 
 def _measure(arguments: argparse.Namespace, run_dir: "RunDir", trained: "Trained", pack: "Pack | None") -> None:
     from training.evaluation.choices import chosen_conditions, chosen_images, training_pictures
-    from training.evaluation.gate import load_previous, require_no_worse
+    from training.evaluation.gate import load_previous, require_levels, require_no_worse
     from training.evaluation.report import write_evaluation_report
     from training.evaluation.scores import stem_of
     from training.evaluation.session import evaluate_run
@@ -106,13 +117,12 @@ def _measure(arguments: argparse.Namespace, run_dir: "RunDir", trained: "Trained
         raise ConfigError("--repeats and --known-sigma belong to --without-clean; add it, or leave them out")
     if arguments.images is None and pack is not None and pack.manifest.supervision == "noisy":
         raise ConfigError("the pack holds noisy images alone, so its held-out ones are no truth; add --without-clean")
-    images = chosen_images(
-        trained.network, pack=pack, folder=arguments.images, noisy=arguments.noisy, name=arguments.name
-    )
+    images = chosen_images(trained, pack=pack, folder=arguments.images, noisy=arguments.noisy, name=arguments.name)
     conditions = chosen_conditions(trained.config, images, sigmas=arguments.sigmas, severities=arguments.severities)
     before = None
     if arguments.against is not None:
         before = load_previous(arguments.against, stem_of(images.name, conditions.protocol))
+        require_levels(before, conditions.levels, protocol=conditions.protocol)
     has_code = trained.network.code_length is not None
     references = training_pictures(trained, pack) if pack is not None and has_code else ()
     with progress(len(images), "image") as bar:
@@ -127,6 +137,7 @@ def _measure(arguments: argparse.Namespace, run_dir: "RunDir", trained: "Trained
         )
     page = write_evaluation_report(run_dir, evaluation)
     print(f"{evaluation.image_set}: {evaluation.metric}\n\n{evaluation.table()}\n\nwritten to {page}")
+    _print_notes(evaluation.notes)
     if before is not None:
         require_no_worse(before, evaluation, tolerance_db=arguments.tolerance_db)
         print(f"no worse than {arguments.against} within {arguments.tolerance_db:g} dB")
@@ -143,13 +154,17 @@ def _estimate(arguments: argparse.Namespace, run_dir: "RunDir", trained: "Traine
         raise ConfigError(
             "the pack's held-out images are clean; name noisy ones with --images, or leave out --without-clean"
         )
-    images = chosen_images(
-        trained.network, pack=pack, folder=arguments.images, noisy=arguments.repeats, name=arguments.name
-    )
+    images = chosen_images(trained, pack=pack, folder=arguments.images, noisy=arguments.repeats, name=arguments.name)
     with progress(len(images), "image") as bar:
         estimates = estimate_run(run_dir, trained, images, sigma=arguments.known_sigma, on_image=advancing(bar))
     page = write_evaluation_report(run_dir, estimates)
     print(f"{estimates.image_set}: {estimates.definitions}\n\n{estimates.table()}\n\nwritten to {page}")
+    _print_notes(estimates.notes)
+
+
+def _print_notes(notes: tuple[str, ...]) -> None:
+    for note in notes:
+        print(note, file=sys.stderr)
 
 
 def _baselines(choice: str) -> "dict[str, Baseline]":

@@ -3,12 +3,13 @@
 import argparse
 from pathlib import Path
 
-from training.verbs.common import Verbs, crop_count
+from training.verbs.common import Verbs, crop_count, version
 
 _DESCRIPTION = """\
 Writes the averaged weights of a run as ONNX and publishes them as a version of a model that the service can load:
 model.onnx, for a network with a code encoder.onnx and decoder.onnx too, and a model card (README.md) with the run's
-own figures. Evaluate the run first: its evaluations go into the file and the card.
+own figures. Evaluate the run first: what was measured on the very weights that are exported, the best ones where any
+were measured, goes into the file and the card.
 
 Before anything is published the written files are checked: one file each, opset 20, allowed operators, free sizes, no
 paths of this machine; ONNX Runtime against torch at every optimisation level, for 1, 2 and 5 images of 1 pixel to 640;
@@ -36,7 +37,7 @@ def add(verbs: Verbs) -> None:
     parser.add_argument("run_path", metavar="RUN", type=Path, help="directory of the run")
     parser.add_argument("--data", type=Path, required=True, help="packed images that it was trained on")
     parser.add_argument("--to", type=Path, required=True, help="model store; the model goes to TO/<name>/<version>/")
-    parser.add_argument("--version", help="whole number (default: the next free one)")
+    parser.add_argument("--version", type=version, help="whole number (default: the next free one)")
     parser.add_argument(
         "--calibration-crops",
         type=crop_count,
@@ -58,6 +59,7 @@ def _run(arguments: argparse.Namespace) -> None:
         version=arguments.version,
         calibration_crop_count=arguments.calibration_crops or DEFAULT_CROP_COUNT,
         on_step=lambda step: print(f"{step} ..."),
+        on_note=lambda note: print(f"note: {note}"),
     )
     contract = exported.contract
     where = f"{contract.fixed_side_px} px a side" if contract.fixed_side_px else f"halo {contract.halo_px} px"

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from training.verbs.common import Verbs, crop_count
+from training.verbs.common import Verbs, crop_count, version
 
 _DESCRIPTION = """\
 Puts the convolutions of an exported model in 8-bit integers and publishes the result as a model of its own,
@@ -11,10 +11,11 @@ Puts the convolutions of an exported model in 8-bit integers and publishes the r
 
 Ranges are measured on 200 training crops with the model's own noise, from its weakest to its strongest. The first and
 last convolutions, the noise estimate, the sums along the network and the residual stay in floats. On held-out images
-with clean truth the result may lose 0.15 dB at weak noise (below 20 8-bit levels) and 0.05 dB at strong; convolutions
-that cost too much go back to floats, the worst first. Then ONNX Runtime's optimised graph is read to see that every
-quantised convolution really runs in integers, and both files are timed in turn on one thread of this machine. An int8
-file that is not faster is refused, with the figures.
+(training images where none is held out; the card says so) the result may lose 0.15 dB against clean truth at weak noise
+(below 20 8-bit levels) and 0.05 dB at strong; pairs are judged once, with their recorded noise, and without clean truth
+nothing is published. Convolutions that cost too much go back to floats, the worst first. Then ONNX Runtime's optimised
+graph is read to see that every quantised convolution really runs in integers, and both files are timed in turn on one
+thread of this machine. An int8 file that is not faster is refused, with the figures.
 
 It needs a CPU with VNNI (python -m training doctor tells), here and where it is served: others give wrong answers,
 which the service notices by the golden pair.
@@ -36,10 +37,12 @@ def add(verbs: Verbs) -> None:
         epilog=_EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("source", metavar="VERSION", type=Path, help="directory of a version, such as models/quick/1")
+    parser.add_argument(
+        "source", metavar="VERSION", type=Path, help="directory of a version, such as models/quick/1, or its model.onnx"
+    )
     parser.add_argument("--data", type=Path, required=True, help="packed images that it was trained on")
     parser.add_argument("--to", type=Path, required=True, help="model store; it goes to TO/<name>-int8/<version>/")
-    parser.add_argument("--version", help="whole number (default: the next free one)")
+    parser.add_argument("--version", type=version, help="whole number (default: the next free one)")
     parser.add_argument(
         "--calibration-crops",
         type=crop_count,
@@ -70,7 +73,7 @@ def _run(arguments: argparse.Namespace) -> None:
             f"  {each.width_px} x {each.height_px}: {each.ratio:.2f} times as fast (quartiles {each.low:.2f} to "
             f"{each.high:.2f}), {each.first_ms:.2f} ms against {each.second_ms:.2f}"
         )
-    for sigma, loss in done.loss_db.items():
-        print(f"  noise {sigma:g}: {done.psnr_db[sigma]:.2f} dB, {loss:+.3f} lost")
+    for label, loss in done.loss_db.items():
+        print(f"  noise {label}: {done.psnr_db[label]:.2f} dB, {loss:+.3f} lost")
     if done.excluded:
         print(f"  in floats because of the budget: {', '.join(done.excluded)}")

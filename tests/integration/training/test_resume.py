@@ -3,13 +3,14 @@
 import shutil
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("torch")
 
-from tests.integration.training.verbs import called, done, started
+from tests.integration.training.verbs import ENVIRONMENT, REPOSITORY, called, done, started
 from tests.unit.training.run.tiny import assert_same_bits, final_state
 from training.run.checkpoint import read_checkpoint
 from training.run.directory import RunDir
@@ -22,6 +23,23 @@ pytestmark = [
 ]
 
 STEPS = 24
+# The training program, ended by SIGKILL when its fourth checkpoint is about to take the newest one's name.
+_KILLED_AT_ITS_FOURTH_SWAP = """
+import os, pathlib, signal, sys
+from training.__main__ import main
+
+swap, left = pathlib.Path.replace, 4
+
+def replace(self, target):
+    global left
+    left -= self.name == "checkpoint.partial"
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return swap(self, target)
+
+pathlib.Path.replace = replace
+sys.exit(main())
+"""
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +89,29 @@ def test_kill_9_in_mid_epoch_and_resume_gives_the_same_bits(run: Path, pack_path
     resumed(run, pack_path)
     assert_same_bits(final_state(run), final_state(whole))
     assert [r["step"] for r in read_log(RunDir(run).log_path)] == list(range(1, STEPS + 1))
+
+
+def test_kill_9_between_the_two_swaps_of_a_checkpoint_loses_neither_the_run_nor_its_best_checkpoint(
+    pack_path: Path, config_path: Path, whole: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    words = ("train", config_path, "--data", pack_path, "--run", run, "--threads", "1", "--device", "cpu")
+    process = subprocess.run(
+        [sys.executable, "-c", _KILLED_AT_ITS_FOURTH_SWAP, *map(str, words), "--workers", "0"],
+        cwd=REPOSITORY,
+        env=ENVIRONMENT,
+        capture_output=True,
+        check=False,
+    )
+    assert process.returncode == -signal.SIGKILL, process.stderr
+    files = RunDir(run).checkpoints
+    assert not files.newest_path.exists()
+    # Of such a state alone the mark could go wrong: the previous checkpoint is the best one.
+    assert read_checkpoint(files.previous_path).step == read_checkpoint(files.best_path).step == 15
+    resumed(run, pack_path)
+    assert_same_bits(final_state(run), final_state(whole))
+    best, expected = (read_checkpoint(RunDir(path).checkpoints.best_path).step for path in (run, whole))
+    assert best == expected
 
 
 def test_another_number_of_workers_before_and_after_the_kill_gives_the_same_bits(

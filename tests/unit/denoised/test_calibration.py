@@ -63,6 +63,17 @@ def test_a_value_that_many_images_have_stands_where_it_is_told(position: float, 
     assert SIMPLE.quantile_of("clipped_share", 0.0, 10.0, tie_position=position) == share
 
 
+@pytest.mark.parametrize(("value", "share"), [(float("nan"), 1.0), (float("inf"), 1.0), (-float("inf"), 0.0)])
+def test_a_value_that_is_no_finite_number_is_as_unusual_as_any(value: float, share: float) -> None:
+    assert SIMPLE.quantile_of("removed_fraction", value, 10.0) == share
+
+
+def test_a_whole_number_beyond_what_floats_hold_is_refused_by_name() -> None:
+    tree = json.loads('{"reconstruction_sigma": 1' + "0" * 400 + "}")
+    with pytest.raises(ValueError, match=r"reconstruction_sigma is a whole number of 1329 bits; at most 1\.8e\+308"):
+        read_dataclass(Calibration, tree, where="it")
+
+
 def test_a_statistic_that_was_not_measured_is_named_with_those_that_were() -> None:
     with pytest.raises(ValueError, match=r"'detail_loss'.*clipped_share, removed_fraction"):
         SIMPLE.quantile_of("detail_loss", 0.0, 10.0)

@@ -11,7 +11,16 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from denoised.noise import benchmark_noisy
-from denoised.quality import Interval, detail_kept, mean_interval, psnr_db, ssim, student_t
+from denoised.quality import (
+    PSNR_CEILING_DB,
+    Interval,
+    capped_psnr_db,
+    detail_kept,
+    mean_interval,
+    psnr_db,
+    ssim,
+    student_t,
+)
 
 # Background load must not decide whether a test passes.
 unhurried = settings(deadline=None, max_examples=40)
@@ -63,6 +72,13 @@ def test_psnr_does_not_wrap_around_in_eight_bits() -> None:
 def test_psnr_of_equal_pictures_is_infinite() -> None:
     picture = noise_picture(0, (5, 7, 3))
     assert psnr_db(picture, picture.copy()) == math.inf
+
+
+def test_for_means_equal_pictures_count_as_the_ceiling_others_as_they_are_and_broken_ones_as_no_number() -> None:
+    black = np.zeros((4, 4), np.float32)
+    assert capped_psnr_db(black, black) == PSNR_CEILING_DB
+    assert capped_psnr_db(black + 10, black) == psnr_db(black + 10, black)
+    assert math.isnan(capped_psnr_db(black * np.float32(math.nan), black))
 
 
 def test_psnr_is_the_same_for_every_depth_of_one_picture() -> None:

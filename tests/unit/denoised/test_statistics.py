@@ -18,7 +18,6 @@ from denoised.statistics import (
     Statistics,
     bernoulli_nats,
     bits_per_pixel,
-    energy,
     gaussian_nats,
     immerkaer_sigma,
     joint_sigma,
@@ -280,8 +279,8 @@ def test_the_density_of_a_code_is_that_of_the_fitted_gaussian() -> None:
 def test_energy_is_compression_plus_reconstruction() -> None:
     image, answer = picture(8, 8, 1), picture(8, 8, 1) * np.float32(0.9)
     code = Code(np.array([1.0, 2.0]), np.array([0.0, -1.0]))
-    found = energy(image, answer, code, EnergyModel(sigma=0.2))
-    assert found.reconstruction_nats == gaussian_nats(image, answer, sigma=0.2)
+    found = measure(image, answer, code=code, model=EnergyModel(sigma=0.2)).energy
+    assert found.reconstruction_nats == pytest.approx(gaussian_nats(image, answer, sigma=0.2))
     assert found.compression_nats == kl_nats(code.mean, np.array([0.0, -1.0]))
     assert found.total_nats == found.reconstruction_nats + kl_nats(code.mean, np.array([0.0, -1.0]))
     assert found.total_bits_per_pixel == bits_per_pixel(found.total_nats, 64)
@@ -290,12 +289,13 @@ def test_energy_is_compression_plus_reconstruction() -> None:
 
 @pytest.mark.parametrize("code", [None, Code(np.array([1.0, 2.0]))])
 def test_without_a_code_of_known_distribution_compression_and_total_are_undefined(code: Code | None) -> None:
-    found = energy(picture(8, 8, 1), picture(8, 8, 1), code, EnergyModel())
+    statistics = measure(picture(8, 8, 1), picture(8, 8, 1), code=code)
+    found = statistics.energy
     assert found.compression_nats is None
     assert found.total_nats is None
     assert found.total_bits_per_pixel is None
     assert np.isfinite(found.reconstruction_bits_per_pixel)
-    names = measure(picture(8, 8, 1), picture(8, 8, 1), code=code).comparable()
+    names = statistics.comparable()
     assert "compression_nats" not in names
     assert "total_bits_per_pixel" not in names
 

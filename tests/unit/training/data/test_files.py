@@ -1,6 +1,7 @@
 """Every kind of image file is read for what it holds, or refused with a reason; none ends the run."""
 
 import contextlib
+import os
 import struct
 import tempfile
 import zlib
@@ -19,8 +20,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
-from training.data.files import file_sha256, find_images, open_image, read_image
-from training.data.samples import MAX_PIXELS
+from training.data.files import check_side, file_sha256, find_images, open_image
+from training.data.samples import MAX_PIXELS, in_channels
 from training.errors import DataError
 
 pytestmark = pytest.mark.training
@@ -55,6 +56,11 @@ def png(pixels: Pixels, *, second_part: bytes = b"IDAT", claimed: tuple[int, int
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
+def read_image(path: Path, *, channels: int) -> Pixels:
+    with open_image(path) as file:
+        return in_channels(file.read(0).samples, channels)
+
+
 def notes_of(path: Path) -> tuple[str, ...]:
     with open_image(path) as file:
         return file.read(0).notes
@@ -66,6 +72,43 @@ def test_images_are_found_at_any_depth_in_the_order_of_their_paths(tmp_path: Pat
         (tmp_path / name).touch()
     found = [path.relative_to(tmp_path).as_posix() for path in find_images(tmp_path)]
     assert found == ["a/deep/er.webp", "a/z.TIFF", "b.png", "c.JPG", "d.ome.tif"]
+
+
+def test_linked_folders_are_searched_once_and_loops_end(tmp_path: Path) -> None:
+    (tmp_path / "images" / "own").mkdir(parents=True)
+    (tmp_path / "elsewhere" / "deep").mkdir(parents=True)
+    for name in ("images/own/a.png", "elsewhere/b.png", "elsewhere/deep/c.png"):
+        (tmp_path / name).touch()
+    (tmp_path / "images" / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "images" / "again").symlink_to(tmp_path / "images" / "own")
+    (tmp_path / "elsewhere" / "up").symlink_to(tmp_path / "images")
+    (tmp_path / "images" / "d.png").symlink_to(tmp_path / "elsewhere" / "b.png")
+    found = [path.relative_to(tmp_path / "images").as_posix() for path in find_images(tmp_path / "images")]
+    assert found == ["d.png", "link/b.png", "link/deep/c.png", "own/a.png"]
+
+
+def test_a_folder_that_cannot_be_listed_is_an_error_and_not_an_empty_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "closed").mkdir()
+    (tmp_path / "a.png").touch()
+    scan = os.scandir
+
+    def refuse(path: str) -> Any:
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(DataError, match=r"cannot be searched.*closed"):
+        find_images(tmp_path)
+
+
+def test_a_link_to_nothing_is_found_and_refused_with_its_reason(tmp_path: Path) -> None:
+    (tmp_path / "a.png").symlink_to(tmp_path / "gone.png")
+    (path,) = find_images(tmp_path)
+    with pytest.raises(DataError, match="no such file, or a link that leads nowhere"):
+        open_image(path)
 
 
 def test_a_missing_folder_and_one_without_images_are_refused_by_name(tmp_path: Path) -> None:
@@ -222,11 +265,11 @@ def test_an_unusable_file_is_refused_with_its_reason(
         read_image(tmp_path / "x.png", channels=3)
 
 
-def test_an_image_with_a_short_side_is_refused_with_both_sizes(tmp_path: Path) -> None:
-    (tmp_path / "x.png").write_bytes(png(random_picture(4, 9, 40)))
+def test_an_image_with_a_short_side_is_refused_with_both_sizes() -> None:
+    samples = random_picture(4, 9, 40)
     with pytest.raises(DataError, match=r"40 x 9; at least 16 pixels"):
-        read_image(tmp_path / "x.png", channels=3, min_side_px=16)
-    assert read_image(tmp_path / "x.png", channels=3, min_side_px=9).shape == (9, 40, 3)
+        check_side(samples, 16)
+    check_side(samples, 9)
 
 
 @settings(deadline=None, derandomize=True, max_examples=300)

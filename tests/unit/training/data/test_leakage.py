@@ -123,6 +123,37 @@ def test_pictures_without_structure_are_never_alike() -> None:
     assert find_overlaps([flat[0], noise[0], ramps[0]], [*flat[1:], noise[1], ramps[1]]) == ()
 
 
+def test_exact_copies_are_found_whatever_they_show() -> None:
+    rng = np.random.default_rng(0)
+    ramp = np.tile(np.linspace(0, 200, 300).astype(np.uint8), (300, 1))[:, :, None]
+    sparse = [rng.poisson(3, (300, 300, 1)).astype(np.uint8) for _ in range(3)]
+    packed = [picture("ramp", ramp), *(picture(f"sparse {index}", image) for index, image in enumerate(sparse))]
+    test = [picture("turned", ramp[:, ::-1]), picture("counts", sparse[2]), picture("slope", ramp)]
+    found = [(overlap.test_file, overlap.file, overlap.how) for overlap in find_overlaps(packed, test)]
+    assert found == [("counts", "sparse 2", "a copy of"), ("slope", "ramp", "a copy of")]
+
+
+def to_side(image: Image, side_px: int) -> Image:
+    return resized(image, side_px / max(image.shape[:2]))
+
+
+@pytest.mark.parametrize("side_px", [40, 32, 24])
+def test_tiny_copies_of_large_pictures_are_found_either_way_round(side_px: int) -> None:
+    large = [picture(name, photograph(name)) for name in PHOTOGRAPHS]
+    tiny = [picture(name, to_side(photograph(name), side_px)) for name in PHOTOGRAPHS]
+    for packed, test in ((large, tiny), (tiny, large)):
+        found = find_overlaps(packed, test)
+        assert [(overlap.test_file, overlap.file) for overlap in found] == [(name, name) for name in PHOTOGRAPHS]
+    (small,) = find_overlaps(large[:1], tiny[:1])
+    assert small.how == f"a copy at {side_px / 512:.2f} times its size of"
+
+
+def test_tiny_pictures_are_not_taken_for_large_ones_of_something_else() -> None:
+    names = ("coins", "page", "text", "moon", "clock")
+    tiny = [picture(name, to_side(photograph(name), 40)) for name in names]
+    assert find_overlaps([picture(name, photograph(name)) for name in PHOTOGRAPHS], tiny) == ()
+
+
 def test_of_digits_copies_are_found_and_no_others() -> None:
     datasets = pytest.importorskip("sklearn.datasets")
     images = (datasets.load_digits().images * 15.9).astype(np.uint8)[:, :, :, np.newaxis]

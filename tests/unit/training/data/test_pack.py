@@ -73,6 +73,20 @@ def test_a_pack_travels_without_its_samples(folder: Path) -> None:
     np.testing.assert_array_equal(pickle.loads(text).unit(image), expected)
 
 
+def test_a_pack_that_was_prepared_again_is_not_read_under_the_older_manifest(folder: Path) -> None:
+    pack = Pack(folder)
+    image = pack.manifest.images[1]
+    expected = pack.unit(image)
+    noisy = folder.parent / "noisy"
+    prepare(noisy, folder, channels=3, noisy_folder=folder.parent / "clean")
+    # What is mapped stays what it was; what maps later would see other images of the same sizes.
+    np.testing.assert_array_equal(pack.unit(image), expected)
+    with pytest.raises(DataError, match=r"samples\.u8 was replaced.*open the pack again"):
+        pickle.loads(pickle.dumps(pack)).unit(image)
+    with pytest.raises(DataError, match=r"noisy\.u8 was replaced"):
+        pack.noisy_unit(image)
+
+
 @pytest.mark.parametrize("name", [SAMPLES_FILE, "noisy.u8"])
 @pytest.mark.parametrize("position", [0, 4321, -1])
 def test_one_changed_byte_of_the_samples_is_noticed(folder: Path, name: str, position: int) -> None:

@@ -177,6 +177,43 @@ def test_pairs_are_matched_by_their_relative_names_whatever_their_suffixes(tmp_p
     pack.verify()
 
 
+def write_pairs(clean: Path, noisy: Path, pairs: dict[str, str], clean_alone: str = "", noisy_alone: str = "") -> None:
+    """Each noisy picture is its clean one, darker by five, so that a wrong partner shows."""
+    for folder, alone in ((clean, clean_alone), (noisy, noisy_alone)):
+        folder.mkdir()
+        if alone:
+            PillowImage.fromarray(random_picture(99)).save(folder / alone)
+    for seed, (clean_name, noisy_name) in enumerate(pairs.items()):
+        picture = random_picture(seed) // 2 + 10
+        PillowImage.fromarray(picture).save(clean / clean_name, lossless=True)
+        PillowImage.fromarray(picture - 5).save(noisy / noisy_name, lossless=True)
+
+
+def test_a_partner_of_the_same_whole_name_is_never_given_to_another_file(tmp_path: Path) -> None:
+    clean, noisy = tmp_path / "clean", tmp_path / "noisy"
+    write_pairs(clean, noisy, {"x.png": "x.png", "y.png": "y.webp"}, clean_alone="x.jpg")
+    manifest = prepare(clean, tmp_path / "pack", channels=3, noisy_folder=noisy)
+    assert [image.file for image in manifest.images] == ["x.png", "y.png"]
+    assert [entry.file for entry in manifest.quarantined] == ["x.jpg"]
+    pack = Pack(tmp_path / "pack")
+    for image in manifest.images:
+        np.testing.assert_array_equal(pack.samples(image) - pack.noisy_samples(image), 5)
+
+
+def test_partners_that_several_files_could_have_are_left_out_with_the_reason(tmp_path: Path) -> None:
+    clean, noisy = tmp_path / "clean", tmp_path / "noisy"
+    write_pairs(clean, noisy, {"a.png": "a.png", "x.png": "x.webp"}, clean_alone="x.jpg")
+    PillowImage.fromarray(random_picture(5)).save(clean / "y.png")
+    PillowImage.fromarray(random_picture(6)).save(noisy / "y.webp")
+    PillowImage.fromarray(random_picture(7)).save(noisy / "y.jpg")
+    manifest = prepare(clean, tmp_path / "pack", channels=3, noisy_folder=noisy)
+    assert [image.file for image in manifest.images] == ["a.png"]
+    reasons = {entry.file: entry.reason for entry in manifest.quarantined}
+    assert list(reasons) == ["x.jpg", "x.png", "y.png", "noisy/x.webp", "noisy/y.jpg", "noisy/y.webp"]
+    assert all("several files called x" in reasons[name] for name in ("x.jpg", "x.png", "noisy/x.webp"))
+    assert all("several files called y" in reasons[name] for name in ("y.png", "noisy/y.jpg", "noisy/y.webp"))
+
+
 def test_stacks_pair_up_page_by_page(tmp_path: Path) -> None:
     stack = np.stack([twelve_bit_frame(seed) for seed in range(10)])
     for folder, pages in (("clean", stack[:5]), ("noisy", stack[5:])):
@@ -197,6 +234,58 @@ def test_a_noisy_folder_inside_the_clean_one_is_refused(tmp_path: Path) -> None:
     write_pngs(tmp_path / "clean" / "noisy", [random_picture(0)])
     with pytest.raises(DataError, match="lie in one another"):
         prepare(tmp_path / "clean", tmp_path / "pack", channels=3, noisy_folder=tmp_path / "clean" / "noisy")
+
+
+# Names
+
+
+def renamed_to_latin1(path: Path) -> None:
+    try:
+        path.rename(path.parent / os.fsdecode(b"caf\xe9.png"))
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names alone")
+
+
+def test_a_name_that_is_no_utf8_is_left_out_with_the_reason(tmp_path: Path) -> None:
+    folder = write_pngs(tmp_path / "images", [random_picture(index) for index in range(3)])
+    renamed_to_latin1(folder / "001.png")
+    manifest = prepare(folder, tmp_path / "pack", channels=3)
+    assert [image.file for image in manifest.images] == ["000.png", "002.png"]
+    (entry,) = manifest.quarantined
+    assert entry.file == r"caf\xe9.png"
+    assert "UTF-8; rename" in entry.reason
+    assert Pack(tmp_path / "pack").manifest == manifest
+
+
+def test_pairs_with_names_that_are_no_utf8_are_left_out_on_both_sides(tmp_path: Path) -> None:
+    clean = write_pngs(tmp_path / "clean", [random_picture(index) for index in range(3)])
+    noisy = write_pngs(tmp_path / "noisy", [random_picture(10 + index) for index in range(3)])
+    for folder in (clean, noisy):
+        renamed_to_latin1(folder / "001.png")
+    manifest = prepare(clean, tmp_path / "pack", channels=3, noisy_folder=noisy)
+    assert [entry.file for entry in manifest.quarantined] == [r"caf\xe9.png", r"noisy/caf\xe9.png"]
+    assert len(manifest.images) == 2
+
+
+def test_a_test_image_whose_name_is_no_utf8_is_compared_all_the_same(tmp_path: Path) -> None:
+    images = write_pngs(tmp_path / "images", [random_picture(index) for index in range(2)])
+    test = write_pngs(tmp_path / "test", [random_picture(1)])
+    renamed_to_latin1(test / "000.png")
+    manifest = prepare(images, tmp_path / "pack", channels=3, test_folders=[test], allow_overlap=True)
+    ((overlap,),) = (test_set.overlaps for test_set in manifest.test_sets)
+    assert (overlap.test_file, overlap.file) == (r"caf\xe9.png", "001.png")
+    assert Pack(tmp_path / "pack").manifest == manifest
+
+
+def test_linked_folders_are_read_and_links_to_nothing_listed(tmp_path: Path) -> None:
+    folder = write_pngs(tmp_path / "images", [random_picture(0)])
+    write_pngs(tmp_path / "real", [random_picture(1)])
+    (folder / "link").symlink_to(tmp_path / "real")
+    (folder / "gone.png").symlink_to(tmp_path / "nothing.png")
+    manifest = prepare(folder, tmp_path / "pack", channels=3)
+    assert [image.file for image in manifest.images] == ["000.png", "link/000.png"]
+    (entry,) = manifest.quarantined
+    assert (entry.file, "leads nowhere" in entry.reason) == ("gone.png", True)
 
 
 # Whole or not at all
@@ -255,6 +344,25 @@ def test_a_full_disk_ends_with_the_bytes_that_are_needed(tmp_path: Path, monkeyp
     monkeypatch.setattr(os, "fsync", fail)
     # Three images of 20 x 24 pixels, with the four bytes a pixel that decoding takes.
     with pytest.raises(DataError, match=r"no room.*needs about 5,760 bytes.*--to"):
+        prepare(folder, tmp_path / "pack", channels=3)
+    assert list((tmp_path / "pack").iterdir()) == []
+
+
+def test_a_manifest_that_cannot_be_written_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_pngs(tmp_path / "images", [random_picture(0)])
+    sync = os.fsync
+    synced: list[int] = []
+
+    def fail_second(descriptor: int) -> None:
+        synced.append(descriptor)
+        if len(synced) == 2:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fail_second)
+    with pytest.raises(DataError, match="cannot write the pack"):
         prepare(folder, tmp_path / "pack", channels=3)
     assert list((tmp_path / "pack").iterdir()) == []
 
@@ -361,6 +469,17 @@ def test_a_test_image_in_the_pack_is_refused_unless_allowed_and_then_recorded(tm
     ((overlap,),) = (test_set.overlaps for test_set in Pack(tmp_path / "pack").manifest.test_sets)
     assert (overlap.test_file, overlap.file) == ("cut.jpg", "001.png")
     assert allowed.digest != manifest.digest
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_an_exact_copy_is_found_in_grey_or_colour_however_smooth_it_is(tmp_path: Path, channels: int) -> None:
+    ramp = np.tile(np.linspace(0, 150, 320).astype(np.uint8), (320, 1))
+    smooth = [ramp + np.uint8(index) for index in range(3)]
+    images = write_pngs(tmp_path / "images", smooth)
+    test = write_pngs(tmp_path / "test", [smooth[1], smooth[2] + 50])
+    manifest = prepare(images, tmp_path / "pack", channels=channels, test_folders=[test], allow_overlap=True)
+    ((overlap,),) = (test_set.overlaps for test_set in manifest.test_sets)
+    assert (overlap.test_file, overlap.file, overlap.how) == ("000.png", "001.png", "a copy of")
 
 
 def test_a_test_image_that_cannot_be_read_cannot_be_cleared(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """TIFF files are read plane by plane, in every type that microscopes write, or refused with a reason."""
 
 import contextlib
+import struct
 import tempfile
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from training.data.files import open_image, read_image
+from training.data.files import open_image
 from training.errors import DataError
 
 pytestmark = pytest.mark.training
@@ -48,7 +49,6 @@ def test_sixteen_bit_grey_is_read_as_written(
     (read,) = planes(tmp_path / "x.tif")
     assert read.dtype == np.uint16
     np.testing.assert_array_equal(read[:, :, 0], picture)
-    assert read_image(tmp_path / "x.tif", channels=3).shape == (20, 30, 3)
 
 
 @pytest.mark.parametrize("planar", ["contig", "separate"])
@@ -60,6 +60,77 @@ def test_colour_is_what_the_file_calls_colour_and_alpha_is_dropped(tmp_path: Pat
     expected = np.moveaxis(picture, 0, -1) if planar == "separate" else picture
     np.testing.assert_array_equal(read, expected[:, :, :3])
     assert notes(tmp_path / "x.tif") == (("alpha dropped",) if channels == 4 else ())
+
+
+@pytest.mark.parametrize("extra", ["unassalpha", "assocalpha"])
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+def test_alpha_of_grey_is_dropped_and_no_image_of_its_own(tmp_path: Path, extra: str, planar: str) -> None:
+    picture = counts(2, 20, 30) if planar == "separate" else counts(20, 30, 2)
+    tifffile.imwrite(
+        tmp_path / "x.tif", picture, photometric="minisblack", planarconfig=planar, extrasamples=[extra], metadata=None
+    )
+    (read,) = planes(tmp_path / "x.tif")
+    np.testing.assert_array_equal(read[:, :, 0], picture[0] if planar == "separate" else picture[:, :, 0])
+    assert notes(tmp_path / "x.tif") == ("alpha dropped",)
+
+
+def test_alpha_after_the_channels_of_a_microscope_is_dropped(tmp_path: Path) -> None:
+    picture = counts(20, 30, 3)
+    extra = ["unspecified", "unassalpha"]
+    tifffile.imwrite(tmp_path / "x.tif", picture, photometric="minisblack", extrasamples=extra, planarconfig="contig")
+    np.testing.assert_array_equal(np.array(planes(tmp_path / "x.tif"))[..., 0], np.moveaxis(picture, -1, 0)[:2])
+    assert notes(tmp_path / "x.tif") == ("alpha dropped",)
+
+
+@pytest.mark.parametrize(
+    ("samples", "options"), [(2, {"photometric": "minisblack", "extrasamples": [2]}), (4, {"photometric": "rgb"})]
+)
+def test_alpha_of_planes_behind_one_page_is_dropped(tmp_path: Path, samples: int, options: dict[str, Any]) -> None:
+    stack = counts(5, 20, 32, samples)
+    tifffile.imwrite(tmp_path / "x.tif", stack, truncate=True, planarconfig="contig", **options)
+    read = np.array(planes(tmp_path / "x.tif"))
+    np.testing.assert_array_equal(read, stack[..., : samples // 2 + samples // 4])
+    assert notes(tmp_path / "x.tif") == ("alpha dropped",)
+
+
+def packed_tiff(values: Array, bits: int, photometric: int) -> bytes:
+    """An uncompressed grey TIFF with several samples in a byte; the width must fill whole bytes."""
+    each_bit = np.unpackbits(values.astype(np.uint8)[..., np.newaxis], axis=-1)[..., -bits:]
+    data = np.packbits(each_bit.reshape(-1)).tobytes()
+    height_px, width_px = values.shape
+    tags = {256: width_px, 257: height_px, 258: bits, 259: 1, 262: photometric, 273: 8, 277: 1, 278: height_px}
+    tags[279] = len(data)
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    return b"II*\0" + struct.pack("<I", 8 + len(data)) + data + struct.pack("<H", len(tags)) + entries + bytes(4)
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_grey_of_few_bits_is_scaled_to_eight(tmp_path: Path, bits: int) -> None:
+    values = counts(20, 32, kind=np.uint8, top=1 << bits)
+    values[0, :2] = 0, (1 << bits) - 1
+    (tmp_path / "x.tif").write_bytes(packed_tiff(values, bits, photometric=1))
+    (read,) = planes(tmp_path / "x.tif")
+    np.testing.assert_array_equal(read[:, :, 0], values * (255 // ((1 << bits) - 1)))
+    assert notes(tmp_path / "x.tif") == (f"{bits} bits, widened to 8 bits",)
+    (tmp_path / "y.tif").write_bytes(packed_tiff(values, bits, photometric=0))
+    np.testing.assert_array_equal(planes(tmp_path / "y.tif")[0], 255 - read)
+
+
+def test_a_page_of_many_channels_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hyperstack = counts(2, 3, 20, 32)
+    with tifffile.TiffWriter(tmp_path / "x.tif") as writer:
+        for page in hyperstack:
+            writer.write(page, photometric="minisblack", planarconfig="separate", compression="zlib")
+    decode = tifffile.TiffPage.asarray
+    decoded: list[int] = []
+
+    def spy(page: tifffile.TiffPage, *arguments: Any, **options: Any) -> Array:
+        decoded.append(page.index)
+        return decode(page, *arguments, **options)
+
+    monkeypatch.setattr(tifffile.TiffPage, "asarray", spy)
+    np.testing.assert_array_equal(np.array(planes(tmp_path / "x.tif"))[..., 0], hyperstack.reshape(6, 20, 32))
+    assert decoded == [0, 1]
 
 
 WRITERS = {
@@ -204,6 +275,20 @@ def test_a_chain_of_pages_that_breaks_off_is_told(tmp_path: Path) -> None:
 def test_a_page_that_claims_too_much_is_refused_before_memory_is_taken(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "x.tif", shape=(40_000, 40_000), dtype=np.uint8, data=None, compression=None)
     with open_image(tmp_path / "x.tif") as file, pytest.raises(DataError, match=r"1600 megapixels.*tiles"):
+        file.read(0)
+
+
+def test_all_channels_of_a_page_count_since_they_are_decoded_at_once(tmp_path: Path) -> None:
+    tifffile.imwrite(
+        tmp_path / "x.tif",
+        shape=(60, 5_000, 5_000),
+        dtype=np.uint8,
+        data=None,
+        compression=None,
+        photometric="minisblack",
+        planarconfig="separate",
+    )
+    with open_image(tmp_path / "x.tif") as file, pytest.raises(DataError, match=r"5000 x 5000.*60 samples.*tiles"):
         file.read(0)
 
 

@@ -1,5 +1,6 @@
 """Measuring on arrays: networks whose answers are known, folders that a test wrote, noise that is keyed."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from PIL import Image as PillowImage
 
 from denoised.contract import SampleLevels
 from denoised.noise import Image, NoiseSpec, PoissonGaussian, benchmark_noisy
+from denoised.quality import PSNR_CEILING_DB
 from training.errors import ConfigError, DataError
 
 pytest.importorskip("torch")
@@ -25,7 +27,7 @@ from training.evaluation.conditions import (  # noqa: E402 -- after importorskip
 from training.evaluation.estimates import NoReference  # noqa: E402
 from training.evaluation.measure import evaluate  # noqa: E402
 from training.evaluation.no_reference import estimate, repeat_psnr_db  # noqa: E402
-from training.evaluation.scores import NETWORK, NOISY, PSNR_CEILING_DB, psnr_of  # noqa: E402
+from training.evaluation.scores import NETWORK, NOISY, psnr_of  # noqa: E402
 from training.evaluation.subjects import Folder  # noqa: E402
 from training.networks.base import Answer, Network  # noqa: E402
 
@@ -143,10 +145,69 @@ def test_a_network_of_one_size_gets_the_middle_and_refuses_less(folder: Path) ->
         list(images(folder, side_px=32))
 
 
-def test_an_unreadable_file_is_named(folder: Path) -> None:
-    (folder / "a" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n damaged")
-    with pytest.raises(DataError, match=r"broken\.png"):
+def test_unreadable_files_are_left_out_and_named(folder: Path) -> None:
+    whole = {subject.file: subject for subject in images(folder)}
+    (folder / "a" / "z-broken.png").write_bytes(b"\x89PNG\r\n\x1a\n damaged")
+    path = folder / "a" / "1.png"
+    path.write_bytes(path.read_bytes()[:-60])
+    found = images(folder)
+    assert [subject.file for subject in found] == ["a/0.png", "b/2.png"]
+    assert [text.split(":")[0] for text in found.left_out] == ["a/1.png", "a/z-broken.png"]
+    list(found)
+    assert len(found.left_out) == 2
+    assert next(iter(found)).index == whole["a/0.png"].index == 0
+
+
+def test_a_set_of_which_nothing_can_be_read_is_refused(folder: Path) -> None:
+    for path in folder.rglob("*.png"):
+        path.write_bytes(path.read_bytes()[:-60])
+    with pytest.raises(DataError, match=r"none of the 3 images.*0\.png"):
         list(images(folder))
+    for path in folder.rglob("*.png"):
+        path.write_bytes(b"")
+    with pytest.raises(DataError, match=r"none of the 3 images.*0\.png"):
+        images(folder)
+
+
+def test_an_evaluation_says_what_was_left_out_and_still_shows_one_image(folder: Path) -> None:
+    path = folder / "a" / "1.png"
+    path.write_bytes(path.read_bytes()[:-60])
+    measured = evaluate(Scaled(1.0), images(folder), GaussianNoise((15.0, 25.0)), baselines={})
+    assert [sample.file for sample in measured.samples.shown] == ["a/0.png", "a/0.png"]
+    (note,) = measured.evaluation.notes
+    assert "1 of 3 images" in note
+    assert "a/1.png" in note
+    found, _ = estimate(Scaled(0.5), images(folder))
+    assert found.notes == measured.evaluation.notes
+
+
+def test_the_digest_covers_the_pixels_of_a_set(folder: Path) -> None:
+    def digest() -> str:
+        return evaluate(Scaled(1.0), images(folder), GaussianNoise((25.0,)), baselines={}).evaluation.samples_digest
+
+    before = digest()
+    assert before == digest()
+    path = folder / "b" / "2.png"
+    samples = np.array(PillowImage.open(path))
+    samples[3, 4] ^= 1
+    PillowImage.fromarray(samples).save(path)
+    assert digest() != before
+
+
+def test_own_noise_is_described_by_its_ranges_and_digest() -> None:
+    weak, strong = (
+        OwnNoise(NoiseSpec(stages=(PoissonGaussian(0.001, gain_max, 1.0, 5.0),))) for gain_max in (0.01, 0.6)
+    )
+    assert weak.describe() != strong.describe()
+    assert "gain 0.001 to 0.01" in weak.describe()
+    assert weak.spec.digest()[:16] in weak.describe()
+    assert replace(weak, spec=replace(weak.spec, grey_share=0.5)).describe() == weak.describe()
+    assert OwnNoise(replace(weak.spec, clip=False, quantise="none")).describe() != weak.describe()
+
+
+def test_an_answer_that_is_no_number_has_no_psnr(folder: Path) -> None:
+    evaluation = evaluate(Scaled(float("nan")), images(folder), GaussianNoise((25.0,)), baselines={}).evaluation
+    assert all(score.psnr_db != score.psnr_db for score in evaluation.at(25.0))
 
 
 def test_the_worst_images_are_kept_from_the_worst_on(tmp_path: Path) -> None:

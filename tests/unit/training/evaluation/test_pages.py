@@ -125,7 +125,10 @@ def made(tmp_path: Path, config: RunConfig) -> tuple[RunDir, Trained]:
     ]
     run_dir.log_path.write_text("".join(json.dumps(record) + "\n" for record in log), encoding="utf-8")
     torch.manual_seed(0)
-    return run_dir, Trained(config, build_network(config.network).eval(), 10, "last", "d" * 64)
+    network = build_network(config.network).eval()
+    return run_dir, Trained(
+        config=config, network=network, step=10, weights="last", pack_digest="d" * 64, levels=SampleLevels()
+    )
 
 
 def image_folder(root: Path, *, count: int = 6, side_px: int = 24, labels: int = 1) -> Path:
@@ -197,7 +200,63 @@ def test_estimates_are_labelled_as_such_on_the_page(tmp_path: Path) -> None:
         assert "no PSNR against a clean image" in " ".join(page.text.split())
 
 
+def test_a_page_names_the_weights_that_its_figures_are_of(tmp_path: Path) -> None:
+    run_dir, evaluation = evaluated(tmp_path, conv_dae())
+    assert evaluation.origin is not None
+    origin = replace(evaluation.origin, weights="best", step=7, training_data_digest="e" * 64)
+    other = replace(evaluation, image_set="other", figures=(), origin=origin)
+    save_evaluation(run_dir, other)
+    page = read(write_evaluation_report(run_dir, other)).text
+    assert "best, step 7" in page
+    assert "e" * 16 in page
+    assert "last, step 10" not in page
+    whole = read(write_run_report(run_dir)).text
+    assert whole.index("last, step 10") != whole.index("best, step 7")
+
+
+def test_a_page_says_what_an_evaluation_lacks(tmp_path: Path) -> None:
+    run_dir, evaluation = evaluated(tmp_path, conv_dae())
+    assert "left <out>" in read(write_evaluation_report(run_dir, replace(evaluation, notes=("left <out>",)))).text
+
+
+def test_scores_are_kept_when_pictures_can_not_be(tmp_path: Path) -> None:
+    run_dir, trained = made(tmp_path, conv_dae())
+    run_dir.samples_path.write_text("where pictures would lie")
+    folder = image_folder(tmp_path)
+    with pytest.raises(OSError, match="samples"):
+        evaluate_run(run_dir, trained, images(folder), GaussianNoise((25.0,)), baselines={})
+    (kept,) = load_evaluations(run_dir)
+    assert (len(kept.at(25.0)), kept.figures) == (6, ())
+    with pytest.raises(OSError, match="samples"):
+        estimate_run(run_dir, trained, images(folder), sigma=None)
+    (estimates,) = load_estimates(run_dir)
+    assert (len(estimates.estimates), estimates.figures) == (6, ())
+
+
+def test_a_network_that_answers_with_no_numbers_is_measured_and_shown_as_such(tmp_path: Path) -> None:
+    run_dir, trained = made(tmp_path, conv_dae())
+    torch.nn.init.constant_(trained.network.get_parameter("tail.bias"), float("nan"))
+    evaluation = evaluate_run(
+        run_dir, trained, images(image_folder(tmp_path)), GaussianNoise((15.0, 25.0)), baselines={}
+    )
+    assert len(load_evaluations(run_dir)[0].worst(25.0, 5)) == 5
+    assert len(evaluation.figures) == 2
+    assert "nan" in read(write_evaluation_report(run_dir, evaluation)).text
+
+
 # Networks with a code
+
+
+def test_labels_that_training_lacks_leave_the_probe_out_with_a_note(tmp_path: Path) -> None:
+    run_dir, trained = made(tmp_path, latent("fc_ae"))
+    folder = image_folder(tmp_path, count=12, labels=3)
+    references = [(subject.clean, subject.label) for subject in images(folder, 8) if subject.label != "2"]
+    evaluation = evaluate_run(
+        run_dir, trained, images(folder, 8), GaussianNoise((0.0,)), baselines={}, references=references
+    )
+    assert evaluation.probe is None
+    assert any("probe" in note and "2" in note for note in evaluation.notes)
+    assert load_evaluations(run_dir) == [evaluation]
 
 
 @pytest.mark.parametrize("kind", ["vae", "fc_ae"])

@@ -7,7 +7,7 @@ import pytest
 
 from training.errors import DataError, WorseThanBefore
 from training.evaluation.changes import paired_changes
-from training.evaluation.gate import load_previous, require_no_worse
+from training.evaluation.gate import load_previous, require_levels, require_no_worse
 from training.evaluation.scores import (
     DEFINITIONS,
     NETWORK,
@@ -16,6 +16,7 @@ from training.evaluation.scores import (
     PlanePoint,
     Probe,
     Score,
+    headline_level,
     load_evaluation,
     psnr_of,
 )
@@ -94,7 +95,13 @@ def test_differences_between_networks_are_not_hidden_by_differences_between_imag
 def test_evaluations_of_other_images_or_protocols_are_not_compared() -> None:
     other = evaluation()
     fewer = replace(other, scores=tuple(score for score in other.scores if score.file != "0.png"))
-    for wrong in (fewer, replace(other, protocol="pairs"), replace(other, metric="PSNR on Y")):
+    for wrong in (
+        fewer,
+        replace(other, protocol="pairs"),
+        replace(other, metric="PSNR on Y"),
+        replace(other, noise="stronger"),
+        replace(other, samples_digest="b" * 64),
+    ):
         with pytest.raises(DataError, match="can't be compared"):
             paired_changes(other, wrong)
     with pytest.raises(DataError, match="no noise level in common"):
@@ -106,6 +113,40 @@ def test_the_gate_lets_small_losses_pass_and_names_large_ones() -> None:
     with pytest.raises(WorseThanBefore, match=r"-0.060 dB .* at 15, .* at 25.*--tolerance-db"):
         require_no_worse(evaluation(), evaluation(-0.06))
     assert require_no_worse(evaluation(), evaluation(-0.06), tolerance_db=0.1)
+
+
+def test_the_gate_wants_every_level_of_the_earlier_run() -> None:
+    with pytest.raises(DataError, match=r"lacks 15, 25.*measured at 50"):
+        require_no_worse(evaluation(), evaluation(levels=(50.0,)))
+    with pytest.raises(DataError, match="lacks 15;"):
+        require_levels(evaluation(), (25.0, 50.0), protocol="gaussian")
+    assert len(require_no_worse(evaluation(levels=(15.0,)), evaluation(levels=(15.0, 25.0)))) == 1
+
+
+def test_the_gate_fails_on_what_is_no_number() -> None:
+    with pytest.raises(WorseThanBefore, match="nan dB"):
+        require_no_worse(evaluation(), evaluation(float("nan")))
+    with pytest.raises(WorseThanBefore, match="nan dB"):
+        require_no_worse(evaluation(float("nan")), evaluation())
+
+
+def test_scores_that_are_no_number_read_back_as_such() -> None:
+    found = Evaluation.from_json(evaluation(float("nan")).to_json())
+    assert all(score.psnr_db != score.psnr_db for score in found.at(15.0))
+
+
+def test_what_is_no_number_is_worst() -> None:
+    whole = evaluation()
+    scores = tuple(replace(score, psnr_db=float("nan")) if score.file == "1.png" else score for score in whole.scores)
+    assert [score.file for score in replace(whole, scores=scores).worst(15.0, 2)] == ["1.png", "0.png"]
+
+
+@pytest.mark.parametrize(
+    ("levels", "headline"),
+    [((15.0, 25.0, 50.0), 25.0), ((50.0, 0.0, 15.0), 15.0), ((0.0, 0.5, 1.0), 0.5), ((5.0,), 5.0)],
+)
+def test_the_headline_is_sigma_25_or_the_middle(levels: tuple[float, ...], headline: float) -> None:
+    assert headline_level(levels) == headline
 
 
 def test_the_gate_reads_a_file_or_a_run(tmp_path: Path) -> None:

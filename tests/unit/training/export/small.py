@@ -9,8 +9,9 @@ import onnx
 import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+from PIL import Image as PillowImage
 
-from tests.unit.training.run.tiny import tiny_config
+from tests.unit.training.run.tiny import packed, tiny_config, waves
 from training.config import RunConfig
 from training.data.pack import Pack
 from training.export.graphs import Port, Signature
@@ -100,6 +101,17 @@ def run_of(path: Path, pack: Pack, *, network: dict[str, Any], spread: float = 0
             optimiser={},
             progress={},
             machine={},
+            levels=pack.manifest.levels,
         )
     )
     return run
+
+
+def packed_pairs(path: Path, count: int, *, sigma: float) -> Pack:
+    """Grey pictures of 80 pixels, each with a noisy partner."""
+    (path / "noisy").mkdir()
+    rng = np.random.default_rng(5)
+    for index in range(count):
+        noisy = waves(index, 80) + rng.normal(0, sigma, (80, 80))
+        PillowImage.fromarray(np.rint(noisy).clip(0, 255).astype(np.uint8)).save(path / "noisy" / f"{index:03}.png")
+    return Pack(packed(path, [80] * count, noisy_folder=path / "noisy"))

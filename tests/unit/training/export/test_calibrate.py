@@ -154,12 +154,15 @@ def distance_from_uniform(values: np.ndarray) -> float:
 def test_other_crops_rank_evenly_among_the_quantiles(pack: Pack) -> None:
     blur = session(model())
     noise = NoiseSpec.gaussian(15.0, 40.0)
-    calibration = calibrate(blur, pack, noise, size_multiple_px=SIDE_PX, fixed_side_px=64, crop_count=500)
+    calibration = calibrate(
+        blur, pack, noise, supervision="clean", size_multiple_px=SIDE_PX, fixed_side_px=64, crop_count=500
+    )
     others = measured_crops(
         blur,
         pack,
         noise,
         calibration.energy_model(),
+        supervision="clean",
         size_multiple_px=SIDE_PX,
         fixed_side_px=64,
         crop_count=300,
@@ -177,6 +180,7 @@ def test_a_noise_map_below_zero_is_no_noise(pack: Pack) -> None:
         pack,
         NOISE,
         EnergyModel("gaussian"),
+        supervision="clean",
         size_multiple_px=SIDE_PX,
         fixed_side_px=64,
         crop_count=2,
@@ -186,7 +190,9 @@ def test_a_noise_map_below_zero_is_no_noise(pack: Pack) -> None:
 
 def test_an_unusual_answer_ranks_at_the_end(pack: Pack) -> None:
     blur = session(model())
-    calibration = calibrate(blur, pack, NOISE, size_multiple_px=SIDE_PX, fixed_side_px=128, crop_count=96)
+    calibration = calibrate(
+        blur, pack, NOISE, supervision="clean", size_multiple_px=SIDE_PX, fixed_side_px=128, crop_count=96
+    )
     correlated = NoiseSpec.from_json(
         '{"stages": [{"kind": "gaussian", "sigma_min": 40.0, "sigma_max": 40.0},'
         ' {"kind": "resize", "scale_min": 0.5, "scale_max": 0.5}]}'
@@ -196,6 +202,7 @@ def test_an_unusual_answer_ranks_at_the_end(pack: Pack) -> None:
         pack,
         correlated,
         calibration.energy_model(),
+        supervision="clean",
         size_multiple_px=SIDE_PX,
         fixed_side_px=128,
         crop_count=20,
@@ -207,10 +214,18 @@ def test_an_unusual_answer_ranks_at_the_end(pack: Pack) -> None:
 def test_it_is_a_function_of_the_seed_and_tells_progress(pack: Pack) -> None:
     blur = session(model())
     ticks: list[None] = []
-    first = calibrate(blur, pack, NOISE, size_multiple_px=SIDE_PX, crop_count=20, on_crop=lambda: ticks.append(None))
+    first = calibrate(
+        blur,
+        pack,
+        NOISE,
+        supervision="clean",
+        size_multiple_px=SIDE_PX,
+        crop_count=20,
+        on_crop=lambda: ticks.append(None),
+    )
     assert len(ticks) == 20
-    assert calibrate(blur, pack, NOISE, size_multiple_px=SIDE_PX, crop_count=20) == first
-    assert calibrate(blur, pack, NOISE, size_multiple_px=SIDE_PX, crop_count=20, seed=1) != first
+    assert calibrate(blur, pack, NOISE, supervision="clean", size_multiple_px=SIDE_PX, crop_count=20) == first
+    assert calibrate(blur, pack, NOISE, supervision="clean", size_multiple_px=SIDE_PX, crop_count=20, seed=1) != first
     assert first.probabilities == PROBABILITIES
     assert len(first.sigmas) == 1
 
@@ -218,10 +233,12 @@ def test_it_is_a_function_of_the_seed_and_tells_progress(pack: Pack) -> None:
 def test_the_scale_of_the_reconstruction_is_measured_unless_training_had_one(pack: Pack) -> None:
     blur = session(model())
     fixed = NoiseSpec.gaussian(25.0, 25.0)
-    measured = calibrate(blur, pack, fixed, size_multiple_px=SIDE_PX, crop_count=20)
+    measured = calibrate(blur, pack, fixed, supervision="clean", size_multiple_px=SIDE_PX, crop_count=20)
     # Of nine values' mean the residual keeps 8/9 of the noise's variance; the rest of it is detail.
     assert measured.reconstruction_sigma > np.sqrt(8 / 9) * 25 / 255 * 0.95
-    given = calibrate(blur, pack, fixed, size_multiple_px=SIDE_PX, crop_count=20, reconstruction_sigma=0.2)
+    given = calibrate(
+        blur, pack, fixed, supervision="clean", size_multiple_px=SIDE_PX, crop_count=20, reconstruction_sigma=0.2
+    )
     assert given.reconstruction_sigma == 0.2
     rows = [one.quantiles["reconstruction_bits_per_pixel"][0] for one in (measured, given)]
     assert rows[0][len(rows[0]) // 2] < rows[1][len(rows[1]) // 2]
@@ -229,7 +246,9 @@ def test_the_scale_of_the_reconstruction_is_measured_unless_training_had_one(pac
 
 def test_a_code_is_calibrated_with_its_own_distribution(pack: Pack) -> None:
     linear = session(model(codes=4))
-    calibration = calibrate(linear, pack, NOISE, size_multiple_px=SIDE_PX, fixed_side_px=SIDE_PX, crop_count=500)
+    calibration = calibrate(
+        linear, pack, NOISE, supervision="clean", size_multiple_px=SIDE_PX, fixed_side_px=SIDE_PX, crop_count=500
+    )
     density = calibration.energy_model().code_density
     assert density is not None
     assert density.mean.shape == (4,)
@@ -239,6 +258,7 @@ def test_a_code_is_calibrated_with_its_own_distribution(pack: Pack) -> None:
         pack,
         NOISE,
         calibration.energy_model(),
+        supervision="clean",
         size_multiple_px=SIDE_PX,
         fixed_side_px=SIDE_PX,
         crop_count=300,
@@ -254,6 +274,7 @@ def test_a_code_with_a_posterior_needs_no_distribution(pack: Pack) -> None:
         variational,
         pack,
         NOISE,
+        supervision="clean",
         size_multiple_px=SIDE_PX,
         fixed_side_px=SIDE_PX,
         likelihood="bernoulli",
@@ -266,11 +287,11 @@ def test_a_code_with_a_posterior_needs_no_distribution(pack: Pack) -> None:
 
 def test_images_that_the_model_cannot_take_are_refused(pack: Pack) -> None:
     with pytest.raises(DataError, match="1024 pixels on each side"):
-        calibrate(session(model()), pack, NOISE, size_multiple_px=1024, crop_count=2)
+        calibrate(session(model()), pack, NOISE, supervision="clean", size_multiple_px=1024, crop_count=2)
 
 
 def test_crops_are_functions_of_their_number_and_batches_have_one_size(pack: Pack) -> None:
-    sizes = {"size_multiple_px": 8, "fixed_side_px": 0, "seed": 0}
+    sizes: dict[str, Any] = {"supervision": "clean", "size_multiple_px": 8, "fixed_side_px": 0, "seed": 0}
     few = list(noisy_crops(pack, NOISE, count=3, **sizes))
     more = list(noisy_crops(pack, NOISE, count=6, **sizes))
     assert all(np.array_equal(a, b) for a, b in zip(few, more, strict=False))
@@ -286,9 +307,14 @@ def test_recorded_noise_is_taken_as_it_is(pack: Pack, tmp_path: Path) -> None:
         PillowImage.fromarray(np.full((32, 32), level, dtype=np.uint8)).save(tmp_path / name / "a.png")
     prepare(tmp_path / "clean", tmp_path / "pairs", channels=1, noisy_folder=tmp_path / "noisy", black=0.0, white=255.0)
     prepare(tmp_path / "noisy", tmp_path / "alone", channels=1, noisy_only=True, black=0.0, white=255.0)
-    for name in ("pairs", "alone"):
-        (crop,) = noisy_crops(Pack(tmp_path / name), NOISE, size_multiple_px=8, fixed_side_px=0, count=1, seed=0)
+    sizes: dict[str, Any] = {"size_multiple_px": 8, "fixed_side_px": 0, "count": 1, "seed": 0}
+    pairs, alone = Pack(tmp_path / "pairs"), Pack(tmp_path / "alone")
+    for recorded in (pairs, alone):
+        (crop,) = noisy_crops(recorded, NOISE, supervision=recorded.manifest.supervision, **sizes)
         assert np.allclose(crop, 140 / 255)
+    # What was learnt from decides: a run on the clean halves never saw the recorded noise.
+    (crop,) = noisy_crops(pairs, NoiseSpec(), supervision="clean", **sizes)
+    assert np.allclose(crop, 100 / 255)
 
 
 # --- the fits
@@ -377,6 +403,10 @@ def test_the_graphs_of_a_code_come_along(pack: Pack, tmp_path: Path) -> None:
         content = (done.path.parent / name).read_bytes()
         check_seal(content)
         assert ModelContract.from_metadata(session(content).get_modelmeta().custom_metadata_map) == done.contract
+
+
+def test_a_versions_directory_stands_for_its_model(published: Path, pack: Pack) -> None:
+    assert recalibrate(published.parent, pack, crop_count=2).contract.version == "2"
 
 
 def test_a_changed_file_is_not_calibrated(published: Path, pack: Pack) -> None:

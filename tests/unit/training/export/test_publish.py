@@ -1,5 +1,7 @@
 """Every kind of network is published whole or not at all, and what its contract claims was measured on the files."""
 
+import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,28 +15,38 @@ import torch
 from denoised.contract import Kind, ModelContract
 from denoised.noise import keyed_rng
 from denoised.seal import check_seal
-from tests.unit.training.export.small import CONV_AE, FC_AE, run_of
+from tests.unit.training.export.small import CONV_AE, FC_AE, packed_pairs, run_of
 from tests.unit.training.run.tiny import CONV_DAE, ENERGY, PCA, VAE, packed
+from training.__main__ import main
 from training.data.pack import Pack
 from training.errors import ExportError
+from training.evaluation.estimates import DEFINITIONS, Estimates, NoReference
 from training.evaluation.scores import Evaluation, Score
-from training.evaluation.store import save_evaluation
+from training.evaluation.session import origin_of
+from training.evaluation.store import save_estimates, save_evaluation
 from training.export import gate
+from training.export.card import model_card
+from training.export.evidence import Evidence
 from training.export.graphs import DECODER_FILE, ENCODER_FILE, MODEL_FILE
 from training.export.publish import Exported, export
 from training.networks import LatentNetwork
 from training.run.directory import RunDir
-from training.run.trained import load_network
+from training.run.trained import load_trained
 
 pytestmark = pytest.mark.training
 
-EVALUATION = Evaluation(
-    "waves",
-    "PSNR as everywhere",
-    (Score("noisy", "a.png", 25.0, 20.5), Score("network", "a.png", 25.0, 28.125, 0.8, 0.5, 24.0)),
-    noise="white noise",
-)
+SCORES = (Score("noisy", "a.png", 25.0, 20.5), Score("network", "a.png", 25.0, 28.125, 0.8, 0.5, 24.0))
+EVALUATION = Evaluation("waves", "PSNR as everywhere", SCORES, noise="white noise")
 KINDS: dict[Kind, dict[str, Any]] = {"conv_ae": CONV_AE, "fc_ae": FC_AE, "vae": VAE, "pca": PCA}
+OTHER_WEIGHTS: dict[str, dict[str, Any] | None] = {
+    "of-another-step": {"step": 2},
+    "of-the-best": {"weights": "best"},
+    "of-other-images": {"training_data_digest": "f" * 64},
+    "of-nobody-knows": None,
+}
+ESTIMATES = NoReference(
+    "frames", DEFINITIONS, 12.5, (Estimates("a.png", 12.5, 0.875, 0.01, 0.02, 0.0, 30, None, None),)
+)
 FLOAT = np.float32
 
 
@@ -48,13 +60,27 @@ def run_session(path: Path, **inputs: np.ndarray) -> dict[str, np.ndarray]:
 def denoiser(pack: Pack, tmp_path_factory: pytest.TempPathFactory) -> RunDir:
     """Random weights close to the identity."""
     run = run_of(tmp_path_factory.mktemp("runs") / "tiny", pack, network=CONV_DAE, spread=0.0001, summary="For tests.")
-    save_evaluation(run, EVALUATION)
+    ours = origin_of(load_trained(run))
+    save_evaluation(run, replace(EVALUATION, origin=ours))
+    for name, other in OTHER_WEIGHTS.items():
+        save_evaluation(
+            run, replace(EVALUATION, image_set=name, origin=None if other is None else replace(ours, **other))
+        )
+    save_estimates(run, replace(ESTIMATES, image_set="frames", origin=ours))
+    save_estimates(run, replace(ESTIMATES, image_set="old-frames", origin=replace(ours, step=9)))
     return run
 
 
 @pytest.fixture(scope="module")
-def exported(denoiser: RunDir, pack: Pack, tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    return export(denoiser, pack, tmp_path_factory.mktemp("store"), version="4", calibration_crop_count=16)
+def notes() -> list[str]:
+    """What the user was told while ``exported`` was made."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def exported(denoiser: RunDir, pack: Pack, tmp_path_factory: pytest.TempPathFactory, notes: list[str]) -> Exported:
+    store = tmp_path_factory.mktemp("store")
+    return export(denoiser, pack, store, version="4", calibration_crop_count=16, on_note=notes.append)
 
 
 # --- the denoiser -----------------------------------------------------------------------------------------------------
@@ -99,6 +125,46 @@ def test_the_card_states_the_runs_own_figures(exported: Exported) -> None:
     assert "widths [16, 16]" in card
     assert f"sees {exported.contract.receptive_field_px} x" in card
     assert "sigma 5 to 50 8-bit levels" in card
+
+
+def test_only_what_was_measured_on_the_exported_weights_is_told_and_the_rest_is_named(
+    exported: Exported, denoiser: RunDir, notes: list[str]
+) -> None:
+    card = (exported.path.parent / "README.md").read_text(encoding="utf-8")
+    assert list(exported.contract.quality_db) == ["waves"]
+    assert not [name for name in (*OTHER_WEIGHTS, "old-frames") if name in card]
+    assert [re.findall("'(.*?)'", note) for note in notes] == [
+        [name] for name in (*sorted(OTHER_WEIGHTS), "old-frames")
+    ]
+    assert all("python -m training evaluate" in note for note in notes)
+    assert "the last weights, of step 2" in next(note for note in notes if "of-another-step" in note)
+    assert "Exported are the weights of step 1, the last that were saved." in card
+
+
+def test_the_card_tells_estimates_as_such(exported: Exported) -> None:
+    card = (exported.path.parent / "README.md").read_text(encoding="utf-8")
+    assert "`frames`, 1 noisy images, estimated without clean ones. Estimates without clean truth." in card
+    assert "| removed | 0.875 |" in card
+
+
+def test_estimates_alone_are_an_evaluation_too(denoiser: RunDir, exported: Exported, pack: Pack) -> None:
+    trained = load_trained(denoiser)
+    only = model_card(exported.contract, trained, Evidence([], [ESTIMATES]), pack.manifest, parent=None)
+    assert "| removed | 0.875 |" in only
+    assert "Not evaluated" not in only
+    assert "Not evaluated" in model_card(exported.contract, trained, Evidence([], []), pack.manifest, parent=None)
+
+
+@pytest.mark.slow
+def test_a_run_on_clean_halves_of_pairs_is_measured_with_the_noise_that_it_learnt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The recorded noise is not what it was made for, whatever the pack holds besides."""
+    pairs = packed_pairs(tmp_path, 6, sigma=20.0)
+    monkeypatch.setattr(Pack, "noisy_unit", lambda *_: pytest.fail("recorded noise was taken"))
+    run = run_of(tmp_path / "run", pairs, network=CONV_DAE, spread=0.0001)
+    exported = export(run, pairs, tmp_path / "store", version=None, calibration_crop_count=8)
+    assert exported.contract.calibration.sigmas
 
 
 # --- networks with a code ---------------------------------------------------------------------------------------------
@@ -150,7 +216,7 @@ def test_encoder_decoder_and_whole_are_the_network_of_the_run(
 ) -> None:
     run, exported = stores[kind]
     folder = exported.path.parent
-    _, network = load_network(run)
+    network = load_trained(run).network
     assert isinstance(network, LatentNetwork)
     noisy = keyed_rng(1).random((3, 1, 16, 16), dtype=FLOAT)
     epsilon = keyed_rng(2).standard_normal((3, 4), dtype=FLOAT)
@@ -196,6 +262,28 @@ def test_an_existing_version_is_refused_before_any_work(exported: Exported, deno
     with pytest.raises(ExportError, match="never overwritten"):
         export(denoiser, pack, exported.path.parents[2], version="4", on_step=steps.append)
     assert not steps
+
+
+def test_a_store_that_cannot_be_written_is_refused_before_any_work(
+    denoiser: RunDir, pack: Pack, tmp_path: Path
+) -> None:
+    steps: list[str] = []
+    (tmp_path / "store").write_text("a file in the way")
+    with pytest.raises(ExportError, match=r"cannot write to .*--to"):
+        export(denoiser, pack, tmp_path / "store", version=None, on_step=steps.append)
+    assert not steps
+
+
+@pytest.mark.parametrize("verb", ["export", "quantize", "calibrate"])
+@pytest.mark.parametrize("version", ["0", "-3", "next"])
+def test_the_verbs_refuse_what_is_no_version_at_once(
+    verb: str, version: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["training", verb, "somewhere", "--data", "pack", "--to", "store", "--version", version]
+    monkeypatch.setattr(sys, "argv", arguments)
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert f"{version!r} is no version; give a whole number from 1" in capsys.readouterr().err
 
 
 def test_a_network_that_fails_a_check_leaves_nothing_in_the_store(pack: Pack, tmp_path: Path) -> None:

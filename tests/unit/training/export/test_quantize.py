@@ -1,6 +1,7 @@
 """An int8 variant is published when it keeps the budget, runs in integers and is faster; otherwise nothing is."""
 
-from collections.abc import Collection, Sequence
+import re
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,13 @@ from denoised.contract import GoldenPair, ModelContract
 from denoised.noise import NoiseSpec
 from denoised.seal import check_seal
 from tests.tiny_models import dimmer
-from tests.unit.training.export.small import run_of
+from tests.unit.training.export.small import packed_pairs, run_of
 from tests.unit.training.run.tiny import CONV_DAE, packed
 from training.data.pack import Pack
 from training.errors import ExportError
 from training.export import onnx_file
 from training.export.int8_graph import Fusion, Quantiser, fusion_of
-from training.export.judge import judged_severities, largest_loss_db
+from training.export.judge import Judge, judged_conditions, judged_severities, largest_loss_db
 from training.export.pictures import noisy_pictures
 from training.export.publish import export
 from training.export.quantize import quantize, within_budget
@@ -53,6 +54,7 @@ def crops(pack: Pack) -> list[np.ndarray]:
     pictures = noisy_pictures(
         pack,
         NoiseSpec.gaussian(0, 50),
+        supervision="clean",
         held_out=False,
         count=20,
         severities=(0.0, 0.5, 1.0),
@@ -181,6 +183,47 @@ def test_losses_are_judged_at_the_published_noise_levels_as_far_as_the_range_has
     assert judged_severities(NoiseSpec()) == {0.0: 0.5}
 
 
+@pytest.mark.parametrize(("sigma", "limit"), [(4.0, 0.15), (30.0, 0.05)])
+def test_recorded_noise_is_judged_once_by_the_level_that_it_has(sigma: float, limit: float, tmp_path: Path) -> None:
+    pairs = packed_pairs(tmp_path, 6, sigma=sigma)
+    (condition,) = judged_conditions(pairs, NoiseSpec.gaussian(0, 55), multiple_px=8)
+    assert condition.label == "recorded"
+    assert condition.sigma == pytest.approx(sigma, rel=0.15)
+    assert largest_loss_db(condition.sigma) == limit
+    assert len(condition.pictures) == len(pairs.held_out_images())
+
+
+@pytest.mark.parametrize(
+    ("make", "image_set", "compared"),
+    [
+        (
+            lambda path: packed_pairs(path, 6, sigma=30.0),
+            "held_out",
+            r"clean held-out images; noise as recorded, (2|3)\d\.\d 8-bit levels \(root mean square\)",
+        ),
+        (
+            lambda path: Pack(packed(path, [80])),
+            "training",
+            "clean training images, because none is held out; noise in 8-bit levels on mid grey",
+        ),
+    ],
+    ids=["pairs", "nothing held out"],
+)
+def test_what_was_compared_is_told(
+    make: Callable[[Path], Pack], image_set: str, compared: str, source: Path, tmp_path: Path
+) -> None:
+    content = (source / "model.onnx").read_bytes()
+    metadata = {item.key: item.value for item in onnx.load_from_string(content).metadata_props}
+    pack = make(tmp_path)
+    judge = Judge(content, pack, ModelContract.from_metadata(metadata))
+    assert judge.image_set == image_set
+    assert re.search(compared, judge.describe())
+    assert judge.loss_db(judge.psnr_db(content)) == dict.fromkeys(judge.float_psnr_db, 0.0)
+    assert judge.excess(content) == 0.0
+    recorded = pack.manifest.supervision == "pairs"
+    assert list(judge.float_psnr_db) == (["recorded"] if recorded else ["5", "15", "25", "50"])
+
+
 # --- the whole verb ---------------------------------------------------------------------------------------------------
 
 
@@ -198,9 +241,11 @@ def test_an_accurate_and_faster_variant_is_published_under_a_name_of_its_own(
     assert contract == done.exported.contract
     assert (contract.name, contract.precision) == ("tiny-int8", "int8")
     assert done.fusion.fused_count == done.fusion.quantised_count > 0
-    assert set(done.loss_db) == {5.0, 15.0, 25.0, 50.0}
-    assert all(loss <= largest_loss_db(sigma) for sigma, loss in done.loss_db.items())
+    assert set(done.loss_db) == {"5", "15", "25", "50"}
+    assert all(loss <= largest_loss_db(float(label)) for label, loss in done.loss_db.items())
+    assert list(contract.quality_db) == ["held_out"]
     card = (done.exported.path.parent / "README.md").read_text(encoding="utf-8")
+    assert "PSNR in dB against clean held-out images; noise in 8-bit levels on mid grey:" in card
     assert "| 64 x 64 | 1.00 | 0.59 | 1.70 (1.60 to 1.80) |" in card
     assert f"{done.fusion.fused_count} of {done.fusion.total_count} convolutions" in card
 
@@ -216,12 +261,13 @@ def test_a_damaged_source_is_refused(source: Path, pack: Pack, tmp_path: Path) -
     content = bytearray((source / "model.onnx").read_bytes())
     content[1000] ^= 1
     (tmp_path / "model.onnx").write_bytes(content)
-    with pytest.raises(ExportError, match="changed after it was sealed"):
-        quantize(tmp_path, pack, tmp_path / "store", version=None)
+    for named in (tmp_path, tmp_path / "model.onnx"):
+        with pytest.raises(ExportError, match="changed after it was sealed"):
+            quantize(named, pack, tmp_path / "store", version=None)
 
 
 def test_a_missing_source_is_refused(pack: Pack, tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match=r"cannot read .*model\.onnx: No such file"):
+    with pytest.raises(ExportError, match=r"cannot read .*nothing: No such file"):
         quantize(tmp_path / "nothing", pack, tmp_path, version=None)
 
 

@@ -60,6 +60,20 @@ def test_repeats_show_the_noise_whatever_the_scene_and_however_the_lamp_flickers
     np.testing.assert_array_equal(blocks.structure, 0)
 
 
+@pytest.mark.parametrize("mean", [0.0, 1e-5, 1e-3])
+@pytest.mark.parametrize("seed", range(3))
+def test_dark_repeats_are_not_brought_to_one_brightness(mean: float, seed: int) -> None:
+    one, other = np.random.default_rng(seed).normal(mean, 0.01, (2, 256, 256))
+    assert repeat_blocks(one, other, **OPEN).variance.mean() == pytest.approx(1e-4, rel=0.03)
+
+
+def test_repeats_of_very_different_brightness_are_brought_together_by_a_factor_of_two_at_most() -> None:
+    scene = np.random.default_rng(5).uniform(0.2, 0.8, (256, 256))
+    np.testing.assert_allclose(repeat_blocks(scene, scene / 1.9, **OPEN).variance, 0, atol=1e-12)
+    apart = repeat_blocks(scene, scene / 8, **OPEN).variance.mean()
+    assert apart == pytest.approx(scene.var() * (1 - 2 / 8) ** 2 / 2, rel=0.1)
+
+
 def test_many_blocks_at_once_are_as_few_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     image = white(128)
     whole = single_blocks(image, **OPEN)
@@ -99,7 +113,6 @@ def test_the_line_is_found_within_its_own_errors(slope: float, start: float) -> 
     for seed in range(12):
         line = fit_line(binned(*drawn_blocks(slope, start, seed=seed), degrees=SINGLE_DEGREES))
         assert line.slope >= 0
-        assert line.start >= 0
         distances.append(((line.slope - slope) / line.slope_error, (line.start - start) / line.start_error))
     assert np.abs(distances).max() < 4
     assert np.abs(np.mean(distances, axis=0)).max() < 1.2
@@ -108,15 +121,40 @@ def test_the_line_is_found_within_its_own_errors(slope: float, start: float) -> 
 def test_bins_far_above_the_line_hardly_move_it() -> None:
     bins = binned(*drawn_blocks(0.01, 1e-4), degrees=SINGLE_DEGREES)
     textured = tuple(
-        Bin(each.mean, each.variance * (3 if index % 5 == 2 else 1), each.error * (3 if index % 5 == 2 else 1), 1)
+        Bin(each.mean, each.variance * (3 if index % 5 == 2 else 1), each.relative_error, 1)
         for index, each in enumerate(bins)
     )
     line = fit_line(textured)
     assert line.slope == pytest.approx(0.01, rel=0.1)
 
 
+def test_black_below_the_dark_level_leaves_the_slope_alone() -> None:
+    mean, variance = drawn_blocks(0.01, 1e-4)
+    line = fit_line(binned(mean + 0.2, variance, degrees=SINGLE_DEGREES))
+    assert line.slope == pytest.approx(0.01, rel=0.05)
+    assert line.start == pytest.approx(1e-4 - 0.01 * 0.2, abs=4 * line.start_error)
+    assert line.start < -2 * line.start_error
+    np.testing.assert_array_equal(line.at(np.array([0.0, 0.1])), 0)
+
+
+def test_noise_that_falls_with_the_signal_is_a_constant() -> None:
+    mean, variance = drawn_blocks(0.01, 1e-4)
+    line = fit_line(binned(1 - mean, variance, degrees=SINGLE_DEGREES))
+    assert line.slope == 0
+    assert variance.min() < line.start < variance.max()
+
+
+def test_a_brightness_without_noise_does_not_break_the_line() -> None:
+    mean, variance = drawn_blocks(0.0, 1e-4)
+    variance[mean < 0.2] = 0
+    line = fit_line(binned(mean, variance, degrees=SINGLE_DEGREES))
+    assert all(np.isfinite((line.slope, line.start, line.slope_error, line.start_error)))
+    silent = fit_line(tuple(Bin(mean, 0.0, 0.1, 30) for mean in (0.2, 0.5, 0.8)))
+    assert (silent.slope, silent.start) == (0.0, 0.0)
+
+
 def test_one_bin_gives_a_constant() -> None:
-    line = fit_line((Bin(0.4, 2e-4, 1e-5, 50),))
+    line = fit_line((Bin(0.4, 2e-4, 0.05, 50),))
     assert line.slope == 0.0
     assert line.start == pytest.approx(2e-4)
     assert line.start_error == pytest.approx(1e-5)

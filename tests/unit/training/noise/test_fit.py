@@ -94,6 +94,81 @@ def test_noise_that_does_not_depend_on_the_signal_is_gaussian(tmp_path: Path) ->
     assert fit.spec().quantise == "u8"
 
 
+@pytest.mark.parametrize("repeats", [False, True])
+def test_a_black_below_the_cameras_offset_leaves_the_gain_right_and_is_said(tmp_path: Path, *, repeats: bool) -> None:
+    gain, read_sigma, offset = 0.46, 0.7, 100
+    scene = np.tile(np.linspace(0, 600, 512), (512, 1))
+    scene[:100] = 0
+    frames = {}
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        samples = offset + rng.poisson(scene / gain) * gain + rng.normal(0, read_sigma, scene.shape)
+        frames[f"{seed}"] = np.rint(samples).astype(np.uint16)
+    # The lowest sample, as a fit of black finds it.
+    fit = fit_noise(packed(tmp_path, frames, black=88.0, white=1023.0), repeats=repeats)
+    assert fit.gain * (1023 - 88) == pytest.approx(gain, rel=0.05)
+    assert fit.read_sigma == 0
+    assert fit.dark_level == pytest.approx(offset, abs=4)
+    table = fit_table(fit)
+    assert "black is 88, but the noise ends at" in table
+    assert "--black" in table
+
+
+def test_a_right_black_is_not_objected_to(fit: NoiseFit) -> None:
+    assert fit.dark_level is None
+    assert "--black" not in fit_table(fit)
+
+
+def test_areas_without_noise_are_no_part_of_it(tmp_path: Path) -> None:
+    frames = {}
+    for seed in range(4):
+        frame = np.full((256, 256), 40, np.uint8)
+        noise = np.random.default_rng(seed).normal(0, 5, (256, 128))
+        frame[:, 128:] = np.rint(120 + 40 * np.linspace(-1, 1, 128) + noise)
+        frames[f"{seed}"] = frame
+    fit = fit_noise(packed(tmp_path, frames, black=0.0, white=255.0))
+    assert fit.sigma_at(0.5) == pytest.approx(5, rel=0.05)
+    assert not fit.has_gain
+
+
+def test_noise_at_one_brightness_is_right_there_though_it_tells_no_gain(tmp_path: Path) -> None:
+    for seed in range(4):
+        noise = np.random.default_rng(seed).normal(120, 5, (256, 256))
+        (tmp_path / f"{seed}").mkdir()
+        pack = packed(tmp_path / f"{seed}", {"a": np.rint(noise).astype(np.uint8)}, black=0.0, white=255.0)
+        fit = fit_noise(pack)
+        assert fit.sigma_at(120 / 255) == pytest.approx(5, rel=0.05)
+        assert fit.dark_level is None
+
+
+@pytest.mark.parametrize("repeats", [False, True])
+def test_images_without_noise_are_refused_with_what_to_do(tmp_path: Path, *, repeats: bool) -> None:
+    drawing = np.random.default_rng(0).integers(30, 220, (32, 32), dtype=np.uint8).repeat(8, axis=0).repeat(8, axis=1)
+    other = drawing.copy()
+    # Copies would count once; a clipped sample takes its block out.
+    other[0, 0] = 255
+    pack = packed(tmp_path, {"a": drawing, "b": other}, black=0.0, white=255.0)
+    with pytest.raises(DataError, match=r"no noise found in (1023|2047) blocks.*raw frames"):
+        fit_noise(pack, repeats=repeats)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_dark_frames_tell_the_read_noise(tmp_path: Path, seed: int) -> None:
+    samples = 200 + np.random.default_rng(seed).normal(0, 8, (4, 256, 256))
+    fit = fit_noise(packed(tmp_path, {"dark": np.rint(samples).astype(np.uint16)}, black=200.0), repeats=True)
+    assert fit.sigma_at(0) == pytest.approx(8 / (WHITE - 200) * 255, rel=0.05)
+
+
+@pytest.mark.parametrize(("white", "sigma"), [(255.0, (0.6**2 + 1 / 12) ** 0.5), (65535.0, 0.6)])
+def test_rounding_is_part_of_the_noise_unless_the_spec_rounds_alike(tmp_path: Path, white: float, sigma: float) -> None:
+    # 8-bit samples in a 16-bit file, or a range that the file's type fills.
+    noise = np.random.default_rng(0).normal(0, 0.6, (4, 512, 512))
+    frames = {f"{index}": np.rint(60 + each).astype(np.uint16) for index, each in enumerate(noise)}
+    fit = fit_noise(packed(tmp_path, frames, black=0.0, white=white))
+    assert fit.spec().quantise == "u16"
+    assert fit.sigma_at(0.0) * white / 255 == pytest.approx(sigma, rel=0.02)
+
+
 def test_colour_is_read_from_all_channels_and_demosaiced_noise_is_called_correlated(tmp_path: Path) -> None:
     spec = NoiseSpec((Gaussian(8.0, 8.0), Demosaic()), quantise="u8")
     frames = {}

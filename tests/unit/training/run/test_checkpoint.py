@@ -14,6 +14,7 @@ pytest.importorskip("torch")
 
 import torch
 
+from denoised.contract import SampleLevels
 from tests.unit.training.run.tiny import tiny_config
 from training.errors import CheckpointError
 from training.run.checkpoint import Checkpoint, Checkpoints, read_checkpoint
@@ -36,6 +37,7 @@ def checkpoint_of(step: int) -> Checkpoint:
         optimiser={"state": {0: {"exp_avg": torch.ones(2), "step": torch.tensor(3.0)}}, "param_groups": [{"lr": 0.1}]},
         progress={"best_step": None, "waited": 2},
         machine={"torch": "2", "threads": 1},
+        levels=SampleLevels("u16", 64.0, 4095.0),
     )
 
 
@@ -109,6 +111,40 @@ def test_the_best_one_stays_while_newer_ones_come(checkpoints: Checkpoints) -> N
     for _ in range(2):
         checkpoints.mark_best()
         assert read_checkpoint(checkpoints.best_path).step == 4
+    assert not list(checkpoints.best_path.parent.glob("*.partial"))
+
+
+def test_the_mark_goes_to_the_file_that_was_loaded_where_the_newest_is_missing(checkpoints: Checkpoints) -> None:
+    checkpoints.save(checkpoint_of(1))
+    checkpoints.save(checkpoint_of(2))
+    checkpoints.newest_path.unlink()
+    assert checkpoints.load().step == 1
+    checkpoints.mark_best()
+    assert read_checkpoint(checkpoints.best_path).step == 1
+
+
+def test_a_damaged_newest_file_never_takes_the_place_of_a_whole_best_one(checkpoints: Checkpoints) -> None:
+    checkpoints.save(checkpoint_of(1))
+    checkpoints.mark_best()
+    checkpoints.save(checkpoint_of(2))
+    truncate(checkpoints.newest_path)
+    with pytest.warns(RuntimeWarning, match="step 1"):
+        checkpoints.load()
+    checkpoints.mark_best()
+    assert read_checkpoint(checkpoints.best_path).step == 1
+    checkpoints.save(checkpoint_of(3))
+    checkpoints.mark_best()
+    assert read_checkpoint(checkpoints.best_path).step == 3
+
+
+def test_the_best_one_stays_the_best_where_it_is_all_that_is_left(checkpoints: Checkpoints) -> None:
+    checkpoints.save(checkpoint_of(1))
+    checkpoints.mark_best()
+    checkpoints.newest_path.unlink()
+    with pytest.warns(RuntimeWarning, match=r"from best\.ckpt"):
+        checkpoints.load()
+    checkpoints.mark_best()
+    assert read_checkpoint(checkpoints.best_path).step == 1
     assert not list(checkpoints.best_path.parent.glob("*.partial"))
 
 
@@ -189,7 +225,7 @@ def test_a_damaged_best_one_is_an_error_with_a_way_out(checkpoints: Checkpoints)
     checkpoints.save(checkpoint_of(1))
     checkpoints.mark_best()
     truncate(checkpoints.best_path)
-    with pytest.raises(CheckpointError, match=r"best\.ckpt is damaged.*last"):
+    with pytest.raises(CheckpointError, match=r"best\.ckpt is damaged.*from a copy"):
         checkpoints.load_best()
 
 

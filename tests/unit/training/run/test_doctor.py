@@ -96,6 +96,13 @@ def test_a_run_before_its_first_checkpoint_is_a_warning(tmp_path: Path) -> None:
     assert levels(list(doctor.examine_run(run_dir))) == {"OK", "WARNING"}
 
 
+def test_a_newest_checkpoint_that_is_missing_beside_a_previous_one_is_a_run_to_resume(run_dir: RunDir) -> None:
+    run_dir.checkpoints.newest_path.unlink()
+    (finding,) = (f for f in doctor.examine_run(run_dir) if f.level == "WARNING")
+    assert "checkpoint.ckpt is missing" in finding.text
+    assert "--resume" in finding.remedy
+
+
 def test_a_package_that_is_missing_is_a_problem_unless_one_can_do_without(monkeypatch: pytest.MonkeyPatch) -> None:
     def absent(name: str) -> str:
         raise importlib.metadata.PackageNotFoundError(name)

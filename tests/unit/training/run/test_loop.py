@@ -3,38 +3,44 @@
 import json
 import math
 import os
+import shutil
 import signal
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image as PillowImage
 
 pytest.importorskip("torch")
 
 import torch
 
+from denoised.contract import SampleLevels
 from tests.unit.training.run.tiny import (
     CHECKPOINT_EVERY,
     CONV_DAE,
     ENERGY,
+    PCA,
     STEPS,
     VAE,
     assert_same_bits,
     final_state,
     packed,
     tiny_config,
+    waves,
 )
 from training.config import RunConfig
 from training.data.pack import Pack
-from training.errors import CheckpointError, DivergedError, RunError
+from training.errors import CheckpointError, DataError, DivergedError, RunError
 from training.run.checkpoint import read_checkpoint
 from training.run.directory import RunDir
 from training.run.log import RunLog, read_log
 from training.run.loop import TrainResult, train
 from training.run.schedule import learning_rate
 from training.run.step import Stepper
-from training.run.trained import load_network, load_trained
+from training.run.trained import load_trained
 from training.run.validation import HeldOut, Validator
 
 pytestmark = pytest.mark.training
@@ -204,7 +210,7 @@ def test_a_checkpoint_of_another_network_is_refused_and_both_are_named(pack: Pac
         resume(pack, tmp_path / "small")
     RunDir(tmp_path / "small").checkpoints.best_path.unlink()
     with pytest.raises(CheckpointError, match="another network"):
-        load_network(RunDir(tmp_path / "small"))
+        load_trained(RunDir(tmp_path / "small"))
 
 
 def test_resuming_on_other_images_is_refused(pack: Pack, tmp_path: Path) -> None:
@@ -216,6 +222,33 @@ def test_resuming_on_other_images_is_refused(pack: Pack, tmp_path: Path) -> None
 def test_a_pack_of_other_channels_is_refused_before_the_first_step(pack: Pack, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="1 channels, the network takes 3"):
         run(tiny_config(network={**CONV_DAE, "channels": 3}), pack, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("network", "supervision", "made", "remedy"),
+    [
+        (CONV_DAE, "clean", "noisy", "neither --noisy-only"),
+        (PCA, "clean", "noisy", "neither --noisy-only"),
+        (CONV_DAE, "pairs", "clean", "--noisy-folder"),
+        (CONV_DAE, "noisy", "clean", "--noisy-only"),
+        (CONV_DAE, "clean", "pairs", "neither --noisy-only"),
+        (PCA, "clean", "pairs", "neither --noisy-only"),
+    ],
+)
+def test_a_pack_of_another_supervision_is_refused_for_every_kind_with_both_ways_out(
+    tmp_path: Path, network: dict[str, Any], supervision: str, made: str, remedy: str
+) -> None:
+    options: dict[str, Any] = {"noisy_only": made == "noisy"}
+    if made == "pairs":
+        (tmp_path / "noisy").mkdir()
+        for index in range(3):
+            picture = PillowImage.fromarray(waves(index, 24) ^ 1)
+            picture.save(tmp_path / "noisy" / f"{index:03}.png")
+        options = {"noisy_folder": tmp_path / "noisy"}
+    pack = Pack(packed(tmp_path, [24] * 3, **options))
+    config = tiny_config(network=network, data={"supervision": supervision, "synthetic_share": 0.0})
+    with pytest.raises(DataError, match=f"supervision is '{supervision}'.*data.supervision = '{made}'.*{remedy}"):
+        run(config, pack, tmp_path / "run")
 
 
 def test_a_longer_run_may_be_made_of_a_finished_one_and_says_that_the_config_changed(
@@ -362,6 +395,41 @@ def test_the_best_checkpoint_is_kept_and_is_what_gets_loaded(
     assert load_trained(run_dir, "last").step == 12
 
 
+def test_a_damaged_best_checkpoint_gives_way_to_the_last_one_unless_it_is_asked_for(
+    pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured_by(monkeypatch, [20.0, 25.0, 24.0])
+    run(tiny_config(), pack, tmp_path)
+    run_dir = RunDir(tmp_path)
+    best = run_dir.checkpoints.best_path
+    content = best.read_bytes()
+    best.unlink()
+    best.write_bytes(content[:-1])
+    with pytest.warns(RuntimeWarning, match=r"best\.ckpt is damaged.*the last checkpoint is taken"):
+        trained = load_trained(run_dir)
+    assert (trained.step, trained.weights) == (12, "last")
+    with pytest.raises(CheckpointError, match=r"best\.ckpt is damaged.*or take the last checkpoint"):
+        load_trained(run_dir, "best")
+
+
+def test_what_a_network_was_trained_for_is_what_its_checkpoint_says(
+    pack: Pack, uninterrupted: Path, tmp_path: Path
+) -> None:
+    path = shutil.copytree(uninterrupted, tmp_path / "run")
+    run_dir = RunDir(path)
+    run_dir.config_path.write_text(tiny_config(noise={"clean_share": 0.4}).to_json())
+    with pytest.warns(RuntimeWarning, match=r"noise\.clean_share 0\.1 -> 0\.4.*what the checkpoint says is taken"):
+        trained = load_trained(run_dir)
+    assert trained.config == tiny_config()
+    assert trained.pack_digest == pack.manifest.digest
+
+
+def test_black_and_white_are_those_of_the_pack(tmp_path: Path) -> None:
+    levels = Pack(packed(tmp_path, [24] * 3, black=10.0, white=240.0)).manifest.levels
+    run(tiny_config(optimiser={"steps": 1}), Pack(tmp_path / "pack"), tmp_path / "run")
+    assert load_trained(RunDir(tmp_path / "run")).levels == levels == SampleLevels("u8", 10.0, 240.0)
+
+
 def test_a_run_stops_early_when_its_patience_runs_out_and_stays_stopped(
     pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -401,6 +469,28 @@ def test_a_run_killed_between_a_best_checkpoint_and_its_mark_gets_the_mark_on_re
     RunDir(tmp_path).checkpoints.best_path.unlink()
     resume(pack, tmp_path)
     assert read_checkpoint(RunDir(tmp_path).checkpoints.best_path).step == 10
+
+
+@pytest.mark.parametrize("newest", ["missing", "damaged"])
+def test_a_run_goes_on_from_a_previous_checkpoint_that_is_the_best_one(
+    pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, newest: str
+) -> None:
+    with monkeypatch.context() as patch:
+        measured_by(patch, [20.0, 19.0])
+        killed_run(tiny_config(), pack, tmp_path, patch, after=11)
+    files = RunDir(tmp_path).checkpoints
+    assert [read_checkpoint(path).step for path in (files.newest_path, files.best_path)] == [10, 5]
+    if newest == "missing":
+        files.newest_path.unlink()
+    else:
+        files.newest_path.write_bytes(files.newest_path.read_bytes()[:-1])
+    with monkeypatch.context() as patch, warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        # Killed before its first step: what is on the disk is what restoring made of it.
+        kill_after_step(patch, 0)
+        with pytest.raises(Killed):
+            resume(pack, tmp_path)
+    assert read_checkpoint(files.best_path).step == 5
 
 
 # Divergence and interruption

@@ -97,3 +97,17 @@ def test_a_batch_that_ranks_cannot_share_equally_is_refused(monkeypatch: pytest.
         monkeypatch.setenv(name, value)
     with pytest.raises(ConfigError, match=r"data\.batch_size is 3 and there are 2 ranks"), joined("cpu", 3):
         pass
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_convolutions_keep_all_bits_of_float32(monkeypatch: pytest.MonkeyPatch, *, deterministic: bool) -> None:
+    for name in ("allow_tf32", "deterministic", "benchmark"):
+        # Put back afterwards.
+        monkeypatch.setattr(torch.backends.cudnn, name, True)
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    was_deterministic = torch.are_deterministic_algorithms_enabled()
+    try:
+        machine.set_determinism(deterministic=deterministic)
+    finally:
+        torch.use_deterministic_algorithms(was_deterministic)
+    assert not torch.backends.cudnn.allow_tf32

@@ -42,6 +42,7 @@ def test_its_run_has_a_checkpoint_a_log_and_a_network_that_reconstructs(pack: Pa
     trained = load_trained(run_dir)
     assert isinstance(trained.network, PrincipalComponents)
     assert (trained.step, told) == (1, [1])
+    assert trained.levels == pack.manifest.levels
     (record,) = read_log(run_dir.log_path)
     assert record["held_out_psnr_db"] == result.held_out_psnr_db
     assert record["held_out_reconstruction_nats"] < 0

@@ -18,7 +18,7 @@ from training.errors import RunError
 from training.networks import build_network
 from training.run.directory import RunDir
 from training.run.loop import train
-from training.run.trained import load_network
+from training.run.trained import load_trained
 
 pytestmark = pytest.mark.training
 
@@ -53,7 +53,7 @@ def test_a_deeper_network_begins_as_the_one_that_it_started_from(pack: Pack, par
     run = child_of(parent, config, pack, tmp_path / "deeper")
     noisy = torch.from_numpy(keyed_rng(1).random((1, 1, 64, 64), dtype=np.float32))
     with torch.no_grad():
-        before, after = (load_network(which)[1](noisy) for which in (parent, run))
+        before, after = (load_trained(which).network(noisy) for which in (parent, run))
         fresh = build_network(config.network).eval()(noisy)
     torch.testing.assert_close(after.image, before.image, atol=1e-6, rtol=0)
     torch.testing.assert_close(after.sigma_map, before.sigma_map, atol=1e-6, rtol=0)

@@ -58,6 +58,16 @@ def test_clean_input_scores_the_ceiling_and_not_infinity(large: Pack) -> None:
     assert measured(Identity(), large, noise={"stages": []}).psnr_db == 100.0
 
 
+def test_an_answer_that_is_no_number_is_no_perfect_score(large: Pack) -> None:
+    class Broken(Network):
+        def forward(self, noisy: torch.Tensor, epsilon: torch.Tensor | None = None) -> Answer:
+            return Answer(noisy * math.nan)
+
+    found = measured(Broken(), large)
+    assert found.psnr_db is not None
+    assert math.isnan(found.psnr_db)
+
+
 def test_the_figures_are_the_same_every_time_and_for_every_seed(large: Pack) -> None:
     torch.manual_seed(0)
     network = build_network(tiny_config().network).eval()

@@ -94,6 +94,7 @@ def test_test_images_in_the_pack_end_it_with_a_message_and_can_be_allowed(
     told = capsys.readouterr().out
     assert "overlap, allowed: test/test.png: a copy of images.png" in told
     assert "test set test: 1 images, 1 overlap in the pack" in told
+    assert "not looked for: crops of at most 40 pixels a side" in told
 
 
 def test_the_help_shows_all_kinds_of_training_data(
@@ -104,6 +105,16 @@ def test_the_help_shows_all_kinds_of_training_data(
     told = capsys.readouterr().out
     for option in ("--noisy-folder", "--noisy-only", "--group-by", "--test FOLDER", "--white"):
         assert option in told
+    assert re.search(r"It can't find:\s.*40 pixels", told, re.DOTALL)
+
+
+@pytest.mark.parametrize("value", ["0", "-3", "few"])
+def test_a_shortest_side_below_one_pixel_is_refused(
+    value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        run(monkeypatch, tmp_path, "--to", tmp_path / "pack", f"--min-side-px={value}")
+    assert re.search(rf"--min-side-px: .*{value}", capsys.readouterr().err)
 
 
 def test_clean_pairs_and_noisy_images_exclude_each_other(
