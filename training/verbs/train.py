@@ -76,7 +76,9 @@ def add(verbs: Verbs) -> None:
         "--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto: CUDA where there is any"
     )
     parser.add_argument(
-        "--workers", type=int, help="processes that make batches; 0 for none (default: 1 for a CPU, up to 8 for a GPU)"
+        "--workers",
+        type=int,
+        help="processes that make batches; 0 for none (default: up to 8 for a GPU, 1 for a CPU of 4 cores or more)",
     )
     parser.add_argument("--threads", type=int, help="threads of torch (default: the cores that this process may use)")
     parser.set_defaults(run=_run)

@@ -13,8 +13,9 @@ from tests.unit.training.run.tiny import ENERGY, VAE, tiny_config
 from training.config import RunConfig
 from training.data.pack import Pack
 from training.data.sampler import CropSampler
+from training.run import feed
 from training.run.distributed import Ranks
-from training.run.feed import Feed, TensorBatch, keyed_epsilon
+from training.run.feed import Feed, TensorBatch, default_worker_count, keyed_epsilon
 
 pytestmark = pytest.mark.training
 
@@ -95,3 +96,14 @@ def test_draws_of_a_code_belong_to_their_sample_and_differ(pack: Pack) -> None:
 
 def test_networks_without_a_distribution_draw_nothing() -> None:
     assert keyed_epsilon(tiny_config(), range(3)).shape == (3, 0)
+
+
+@pytest.mark.parametrize(
+    ("device", "cores", "workers"),
+    [("cpu", 2.0, 0), ("cpu", 4.0, 1), ("cpu", 64.0, 1), ("cuda", 2.0, 1), ("cuda", 6.5, 5), ("cuda", 64.0, 8)],
+)
+def test_workers_take_no_core_that_trains(
+    device: str, cores: float, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed, "core_count", lambda: cores)
+    assert default_worker_count(torch.device(device)) == workers
