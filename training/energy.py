@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from denoised.statistics import bits_per_pixel
+from denoised.statistics import Energy
 from training.config import LossConfig
 from training.networks.base import Answer, Code
 
@@ -74,33 +74,16 @@ def require_logits(answer: Answer) -> Tensor:
 
 
 @dataclass(frozen=True, slots=True)
-class EpochEnergy:
-    """Means over images.
+class EpochEnergy(Energy):
+    """Means over images: the energy of a mean image.
+
+    The compression term is None for a plain code without a penalty, too: no density is assumed of it.
 
     Attributes:
-        reconstruction_nats: always defined.
-        compression_nats: None for a plain code without a penalty: no density is assumed of it.
-        pixel_count: of one image.
         active_units: numbers of the code whose mean varies over the images by more than ``ACTIVE_VARIANCE``.
     """
 
-    reconstruction_nats: float
-    compression_nats: float | None
-    pixel_count: int
     active_units: int
-
-    @property
-    def total_nats(self) -> float | None:
-        """The energy; for a variational autoencoder the negative evidence lower bound."""
-        return None if self.compression_nats is None else self.reconstruction_nats + self.compression_nats
-
-    @property
-    def reconstruction_bits_per_pixel(self) -> float:
-        return bits_per_pixel(self.reconstruction_nats, self.pixel_count)
-
-    @property
-    def total_bits_per_pixel(self) -> float | None:
-        return None if self.total_nats is None else bits_per_pixel(self.total_nats, self.pixel_count)
 
 
 class EnergyMeter:

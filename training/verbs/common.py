@@ -57,3 +57,13 @@ def version(text: str) -> str:
     if not is_version(text):
         raise argparse.ArgumentTypeError(f"{text!r} is no version; give a whole number from 1, such as 3")
     return text
+
+
+def add_publishing(parser: argparse.ArgumentParser) -> None:
+    """Options of the verbs that publish a model: its version, and how much is measured of its answers."""
+    parser.add_argument("--version", type=version, help="whole number (default: the next free one)")
+    parser.add_argument(
+        "--calibration-crops",
+        type=crop_count,
+        help="crops that the statistics' quantiles are measured on; fewer are faster and less steady (default: 1024)",
+    )

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from training.verbs.common import Verbs, crop_count, version
+from training.verbs.common import Verbs, add_publishing
 
 _DESCRIPTION = """\
 Puts the convolutions of an exported model in 8-bit integers and publishes the result as a model of its own,
@@ -42,12 +42,7 @@ def add(verbs: Verbs) -> None:
     )
     parser.add_argument("--data", type=Path, required=True, help="packed images that it was trained on")
     parser.add_argument("--to", type=Path, required=True, help="model store; it goes to TO/<name>-int8/<version>/")
-    parser.add_argument("--version", type=version, help="whole number (default: the next free one)")
-    parser.add_argument(
-        "--calibration-crops",
-        type=crop_count,
-        help="crops that the statistics' quantiles are measured on; fewer are faster and less steady (default: 1024)",
-    )
+    add_publishing(parser)
     parser.set_defaults(run=_run)
 
 
