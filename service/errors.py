@@ -7,6 +7,7 @@
         ImageTooLarge           IMAGE_TOO_LARGE
         InvalidSamples          SAMPLES_INVALID
         InvalidOption           OPTION_INVALID
+        InvalidChunks           CHUNKS_INVALID
       ModelUnknown            MODEL_UNKNOWN
       CapabilityMissing       CAPABILITY_MISSING: the model is there, but is made for something else
       Overloaded              worth sending again after ``retry_after_s``
@@ -14,7 +15,9 @@
         MemoryBudgetExceeded    MEMORY_BUDGET
         DeadlineUnreachable     DEADLINE_UNREACHABLE
       DeadlineExceeded        DEADLINE_EXCEEDED
-      Unavailable             NOT_READY while starting, DRAINING while stopping
+      Unavailable             NOT_READY while starting
+        Draining                DRAINING: while stopping
+        LaneStuck               ENGINE_STUCK: a batch did not come back
       NotImplementedYet       NOT_IMPLEMENTED
       ItemCancelled           CANCELLED
       ClientGone              CLIENT_GONE: nobody is there to be told
@@ -24,13 +27,25 @@ Messages name the value, the limit and the remedy. ``reason`` is stable: clients
 refusal metric uses it as its label.
 """
 
-from typing import ClassVar
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import ClassVar, Final
+
+_NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class ServiceError(Exception):
-    """Base of all; ``reason`` is the stable UPPER_SNAKE name."""
+    """Base of all.
+
+    Attributes:
+        reason: the stable UPPER_SNAKE name, of ErrorInfo and of the refusal metric.
+        retry_after_s: when it is worth sending again; None when that would fail in the same way.
+        metadata: what a program may want to know of the refusal, for ErrorInfo; keys are lowerCamelCase or one word.
+    """
 
     reason: ClassVar[str] = "INTERNAL"
+    retry_after_s: float | None = None
+    metadata: Mapping[str, str] = _NOTHING
 
 
 class InvalidArgument(ServiceError):
@@ -74,6 +89,15 @@ class InvalidOption(InvalidArgument):
     reason = "OPTION_INVALID"
 
 
+class InvalidChunks(InvalidArgument):
+    """The chunks of an image that break the stream's rules.
+
+    None without a header, no second header, as many bytes as the header announced, nothing after the last one.
+    """
+
+    reason = "CHUNKS_INVALID"
+
+
 class ModelUnknown(ServiceError):
     """No such model or version is loaded."""
 
@@ -91,13 +115,16 @@ class Overloaded(ServiceError):
 
     reason = "OVERLOADED"
 
-    def __init__(self, message: str, *, retry_after_s: float) -> None:
+    retry_after_s: float
+
+    def __init__(self, message: str, *, retry_after_s: float, metadata: Mapping[str, str] = _NOTHING) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+        self.metadata = metadata
 
 
 class QueueFull(Overloaded):
-    """The queue holds as much as it may."""
+    """The queue holds as much as it may; ``metadata["cap"]`` says of what: requests, bytes or pixels."""
 
     reason = "QUEUE_FULL"
 
@@ -124,12 +151,19 @@ class Unavailable(ServiceError):
     """The service takes no requests now; another replica may."""
 
     reason = "NOT_READY"
+    retry_after_s = 1.0
 
 
 class Draining(Unavailable):
     """The service is stopping."""
 
     reason = "DRAINING"
+
+
+class LaneStuck(Unavailable):
+    """The batch that the image was in did not come back, or no lane is left that could take it."""
+
+    reason = "ENGINE_STUCK"
 
 
 class NotImplementedYet(ServiceError):
@@ -160,3 +194,12 @@ class NonFiniteOutput(ModelFailed):
     """The network answered NaN or infinity for this image."""
 
     reason = "NONFINITE_OUTPUT"
+
+
+def all_reasons() -> tuple[str, ...]:
+    """Every reason that a client can see, sorted."""
+    return tuple(sorted({error.reason for error in _family(ServiceError)} - {Overloaded.reason}))
+
+
+def _family(error: type[ServiceError]) -> list[type[ServiceError]]:
+    return [error, *(member for child in error.__subclasses__() for member in _family(child))]
