@@ -11,6 +11,7 @@ prediction that is far too high would else never be corrected), and an image tha
 is gets IMAGE_TOO_LARGE, which nobody retries.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
@@ -29,12 +30,14 @@ class Limits:
     """What may be in the service.
 
     Attributes:
-        image_pixels: of one image.
+        image_pixels: of one image in one message.
+        chunked_image_pixels: of one image that comes in chunks.
         queue_requests, queue_bytes, queue_pixels: pending; bytes as they arrived, pixels as the network computes them.
         memory_bytes: reserved.
     """
 
     image_pixels: int
+    chunked_image_pixels: int
     queue_requests: int
     queue_bytes: int
     queue_pixels: int
@@ -94,9 +97,9 @@ class Admission:
         metrics.pending_bytes_limit.set(limits.queue_bytes)
         metrics.pending_pixels_limit.set(limits.queue_pixels)
 
-    def check_size(self, header: ImageHeader) -> None:
+    def check_size(self, header: ImageHeader, *, in_chunks: bool = False) -> None:
         """Raises ImageTooLarge when the policy never allows an image of this size."""
-        check_size(header, max_pixels=self._limits.image_pixels)
+        check_size(header, max_pixels=self._limits.chunked_image_pixels if in_chunks else self._limits.image_pixels)
 
     def admit(
         self, demand: Demand, *, backlog_s: float, lane_count: int, remaining_s: float, spread: float
@@ -145,6 +148,17 @@ class Admission:
         self.pending_bytes += demand.encoded_bytes
         self.pending_pixel_count += demand.pixel_count
         return Reservation(self, demand)
+
+    def reserve(self, size_bytes: int) -> "Reservation":
+        """Room for bytes that are no image yet; they wait for their client, not for the network.
+
+        Raises:
+            ImageTooLarge, MemoryBudgetExceeded: as :meth:`admit`.
+        """
+        demand = Demand(pixel_count=0, encoded_bytes=0, held_bytes=size_bytes, cost_s=0.0)
+        reservation = self.admit(demand, backlog_s=0.0, lane_count=1, remaining_s=math.inf, spread=1.0)
+        reservation.leave_queue()
+        return reservation
 
     def _refuse_for_good(self, demand: Demand) -> NoReturn:
         self._refused_work.inc(demand.cost_s)

@@ -2,6 +2,7 @@
 
     ServiceError
       InvalidArgument         the request can never succeed; ``field`` says which part of it
+        InvalidMessage          MESSAGE_INVALID
         InvalidImage            IMAGE_UNDECODABLE
         UnsupportedImage        IMAGE_UNSUPPORTED
         ImageTooLarge           IMAGE_TOO_LARGE
@@ -57,6 +58,12 @@ class InvalidArgument(ServiceError):
         """``field`` is the path of the offending field in the request, such as ``image.encoded.data``."""
         super().__init__(message)
         self.field = field
+
+
+class InvalidMessage(InvalidArgument):
+    """The bytes are no message of the API."""
+
+    reason = "MESSAGE_INVALID"
 
 
 class InvalidImage(InvalidArgument):

@@ -34,11 +34,15 @@ class Stage(Enum):
 
 
 class Release(Enum):
-    """What ended the filling of a batch: its pixel budget, its lane's share of the queue, or no more units alike."""
+    """What ended the filling of a batch.
+
+    Its pixel budget, its lane's share of the queue, no more units alike, or a lone unit that got all cores.
+    """
 
     FULL = "full"
     LANE_SHARE = "lane_share"
     NO_MORE = "no_more"
+    ALONE = "alone"
 
 
 class Drop(Enum):
