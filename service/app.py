@@ -19,7 +19,7 @@ from service.batcher import Batcher, BatcherOptions
 from service.codec_pool import CodecPool
 from service.cost import CostModel, ModelCost
 from service.cpu import usable_core_count
-from service.engine import engine_options
+from service.engine import TimedBatch, engine_options
 from service.http import HttpServer, build_http_app
 from service.lifecycle import InFlight, Lifecycle, State
 from service.metrics import Metrics
@@ -187,7 +187,7 @@ class Service:
 
     def _add(self, model: Model) -> None:
         assert model.warm_batch is not None
-        self._costs.add_model(model.key, ModelCost(model.warm_batch.seconds_per_pixel))
+        self._costs.add_model(model.key, ModelCost(_seconds_per_pixel(model.warm_batch)))
         self._batcher.add_engine(model.key, model.engine)
         self._metrics.model_info[*model.key, model.digest].set(1)
         self._metrics.model_memory_bytes[model.key].set(model.resident_bytes)
@@ -310,3 +310,8 @@ def _write_ports(path: Path, *, grpc_port: int, http_port: int) -> None:
             f"the ports can't be written to {path}: {error.strerror}; set DENOISED_PORTS_FILE to a file in a folder "
             "that exists, or leave it unset"
         ) from error
+
+
+def _seconds_per_pixel(batch: TimedBatch) -> float:
+    """Of one lane, while the others were as busy."""
+    return batch.seconds / (batch.count * batch.height_px * batch.width_px)

@@ -325,7 +325,8 @@ class Batcher:
         """Adds to, or takes from, the work that live images have not offered yet."""
         if not unit_count:
             return
-        share, shares, seconds = submission.client.share, self._unoffered_by_share_s, submission.unit_cost_s * unit_count
+        share, shares = submission.client.share, self._unoffered_by_share_s
+        seconds = submission.unit_cost_s * unit_count
         shares[share] = shares.get(share, 0.0) + seconds
         self._unoffered_s += seconds
         # What sums of floats leave of nothing.
@@ -450,7 +451,7 @@ class Batcher:
         self._idle.append(lane)
         if lane in self._stuck:
             self._stuck.discard(lane)
-                _log.warning("a lane that hung has come back")
+            _log.warning("a lane that hung has come back")
         kind = LaneKind.WIDE if batch.engine_lane == WIDE_LANE else LaneKind.NARROW
         self._is_wide = False
         self._learn(batch, kind)
@@ -459,8 +460,7 @@ class Batcher:
             submission = unit.submission
             submission.running_count -= 1
             submission.remaining_count -= 1
-            if batch.started_at_s < submission.started_at_s:
-                submission.started_at_s = batch.started_at_s
+            submission.started_at_s = min(submission.started_at_s, batch.started_at_s)
             submission.ended_at_s = batch.ended_at_s
             if error is None and submission.on_unit is not None and not submission.is_over:
                 _tell(submission.on_unit, unit.index)

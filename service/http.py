@@ -12,7 +12,7 @@ _EXPOSITION_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 def build_http_app(
     *, metrics: Metrics, is_ready: Callable[[], bool], stuck_lane_count: Callable[[], int]
 ) -> web.Application:
-    """``/metrics``; ``/healthz`` (the event loop turns, no lane hangs); ``/readyz`` (200 only while requests are taken).
+    """``/metrics``; ``/healthz`` (the event loop turns, no lane hangs); ``/readyz`` (200 while requests are taken).
 
     A lane that hangs can't be mended from inside; a probe that fails gets the process restarted.
     """

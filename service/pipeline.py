@@ -159,7 +159,7 @@ class Job:
         deadline_s: absolute, on the clock.
         on_done: called once on the event loop with what became of it, unless it is closed before; never before
             :meth:`Denoiser.start` returns.
-        reservation: its room in the service; see :meth:`Denoiser.close`.
+        reservation, submission, task: the denoiser's own; its room in the service, its units, its way through codecs.
     """
 
     order: RawOrder | FileOrder
@@ -169,8 +169,8 @@ class Job:
     on_done: "Callable[[Job, Outcome | Exception], None]"
     arrived_at_s: float = 0.0
     reservation: Reservation | None = None
-    _submission: Submission | None = field(default=None, init=False)
-    _task: "asyncio.Task[None] | None" = field(default=None, init=False)
+    submission: Submission | None = field(default=None, init=False)
+    task: "asyncio.Task[None] | None" = field(default=None, init=False)
 
     def release(self) -> None:
         """Gives its room back."""
@@ -231,10 +231,14 @@ class Denoiser:
             raise
 
     def _begin(self, job: Job, order: RawOrder | FileOrder, geometry: Geometry) -> None:
-        if isinstance(order, RawOrder) and geometry.container is Container.RAW and geometry.header.channels in _WITHOUT_ALPHA:
+        if (
+            isinstance(order, RawOrder)
+            and geometry.container is Container.RAW
+            and geometry.header.channels in _WITHOUT_ALPHA
+        ):
             self._start_raw(job, order)
         else:
-            job._task = asyncio.create_task(self._guarded(job, self._through_codecs(job, geometry)))
+            job.task = asyncio.create_task(self._guarded(job, self._through_codecs(job, geometry)))
 
     def start_rows(self, job: Job, image: BandedImage, *, on_unit: Callable[[int], None]) -> None:
         """Lets an image in whose rows are still to come; see :meth:`extend`. Its outcome has no data.
@@ -257,8 +261,8 @@ class Denoiser:
 
     def extend(self, job: Job, available_count: int) -> None:
         """The first ``available_count`` tiles of an image that :meth:`start_rows` let in may run."""
-        if job._submission is not None:
-            self._batcher.extend(job._submission, available_count)
+        if job.submission is not None:
+            self._batcher.extend(job.submission, available_count)
 
     def reserve(self, size_bytes: int) -> Reservation:
         """Room for bytes that come in parts and are an image once they are all there. Raises as :meth:`start`."""
@@ -266,16 +270,14 @@ class Denoiser:
 
     def close(self, job: Job) -> None:
         """Its call is over, answered or not: what has not run is dropped, its room is free once nothing uses it."""
-        if job._task is not None and not job._task.done():
-            job._task.cancel()
-        elif job._submission is not None:
-            self._batcher.withdraw(job._submission, on_still=job.release)
+        if job.task is not None and not job.task.done():
+            job.task.cancel()
+        elif job.submission is not None:
+            self._batcher.withdraw(job.submission, on_still=job.release)
         else:
             job.release()
 
-    def geometry(
-        self, header: ImageHeader, model: Model, options: Options, *, in_chunks: bool = False
-    ) -> Geometry:
+    def geometry(self, header: ImageHeader, model: Model, options: Options, *, in_chunks: bool = False) -> Geometry:
         """What an image of this size asks of a model.
 
         Raises:
@@ -376,8 +378,8 @@ class Denoiser:
         try:
             await steps
         except asyncio.CancelledError:
-            if job._submission is not None:
-                self._batcher.withdraw(job._submission, on_still=job.release)
+            if job.submission is not None:
+                self._batcher.withdraw(job.submission, on_still=job.release)
             else:
                 job.release()
             raise
@@ -413,7 +415,7 @@ class Denoiser:
             job.reservation.leave_queue()
             on_done(submission, error)
 
-        job._submission = self._batcher.submit(
+        job.submission = self._batcher.submit(
             tiles,
             group=geometry.group,
             unit_count=geometry.plan.tile_count,

@@ -6,7 +6,7 @@ result. Two tasks serve a stream, however many items it carries: one reads, one 
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,11 +14,11 @@ from google.rpc.status_pb2 import Status
 
 from denoised.v1 import denoised_pb2 as pb
 from service import wire
+from service.batcher import Client
 from service.convert import Recipe, Recipes, Replies, too_large
 from service.errors import ClientGone, InvalidChunks, InvalidOption, ItemCancelled
 from service.lifecycle import InFlight, Lifecycle
 from service.pipeline import Denoiser, Job, Outcome
-from service.batcher import Client
 from service.upload import Upload, open_upload
 
 _ITEM_ID_LENGTH = 128
@@ -204,9 +204,7 @@ class ItemStream:
                 deadline_s=deadline_s,
                 on_done=lambda end: self._done(item, end),
                 on_room=self._to_read.set,
-                send=lambda data, last, after: self._put(
-                    wire.stream_chunk(item.item_id, data, last=last), after
-                ),
+                send=lambda data, last, after: self._put(wire.stream_chunk(item.item_id, data, last=last), after),
                 tell=lambda progress: self._put(
                     pb.DenoiseStreamResponse(item_id=item.item_id, progress=progress).SerializeToString(), _nothing
                 ),

@@ -92,20 +92,9 @@ def split_batch(message: bytes) -> list[Split]:
         InvalidMessage: the bytes are none.
     """
     try:
-        requests = []
-        at, size = 0, len(message)
-        while at < size:
-            if message[at] != _REQUESTS_TAG:
-                raise _Unusual
-            length, start = _varint(message, at + 1, size)
-            at = start + length
-            if at > size:
-                raise _Unusual
-            requests.append(_split(message, start, at))
+        return _walk_batch(message)
     except _Unusual:
-        batch = parse(pb.DenoiseBatchRequest, message)
-        return [_split_parsed(request) for request in batch.requests]
-    return requests
+        return [_split_parsed(request) for request in parse(pb.DenoiseBatchRequest, message).requests]
 
 
 def read_frame(message: bytes) -> Frame:
@@ -236,6 +225,20 @@ def _only(message: bytes, at: int, stop: int, numbers: tuple[int, ...]) -> _Fiel
     if found is None or at != stop:
         raise _Unusual
     return found
+
+
+def _walk_batch(message: bytes) -> list[Split]:
+    requests = []
+    at, size = 0, len(message)
+    while at < size:
+        if message[at] != _REQUESTS_TAG:
+            raise _Unusual
+        length, start = _varint(message, at + 1, size)
+        at = start + length
+        if at > size:
+            raise _Unusual
+        requests.append(_split(message, start, at))
+    return requests
 
 
 def _walk_frame(message: bytes) -> Frame:
