@@ -145,6 +145,8 @@ class Batcher:
         self._idle = self._lanes[::-1]
         self._running: dict[Lane, Batch] = {}
         self._stuck: set[Lane] = set()
+        self._is_idle = asyncio.Event()
+        self._is_idle.set()
         self._is_wide = False
         self._will_dispatch = False
         self._live: set[Submission] = set()
@@ -165,7 +167,8 @@ class Batcher:
 
     def close(self, timeout_s: float) -> bool:
         """Ends the lanes' threads; False when one is still at work after that time."""
-        return all([lane.close(timeout_s) for lane in self._lanes])
+        ended = [lane.close(timeout_s) for lane in self._lanes]
+        return all(ended)
 
     @property
     def lane_count(self) -> int:
@@ -259,8 +262,7 @@ class Batcher:
         """True once no batch is running; False when the time is up."""
         try:
             async with asyncio.timeout(timeout_s):
-                while self._running:
-                    await asyncio.sleep(0.01)
+                await self._is_idle.wait()
         except TimeoutError:
             return False
         return True
@@ -413,6 +415,7 @@ class Batcher:
         if not self._is_wide:
             batch.engine_lane = self._lanes.index(lane)
         self._running[lane] = batch
+        self._is_idle.clear()
         lane.put(batch)
 
     def _takes_all_cores(self, unit_count: int, expected_s: float) -> bool:
@@ -473,8 +476,8 @@ class Batcher:
                 submission.on_still = None
         if self._scheduler.queued_ticket_count:
             self._dispatch()
-        else:
-            self._dispatch_soon()
+        if not self._running:
+            self._is_idle.set()
 
     def _learn(self, batch: Batch, kind: LaneKind) -> None:
         seconds = batch.ended_at_s - batch.started_at_s
@@ -510,5 +513,5 @@ def _tell(listener: Callable[..., None], *news: object) -> None:
     """Whoever waits for the others in this batch must be told, too, even if this one fails to listen."""
     try:
         listener(*news)
-    except Exception:
+    except Exception:  # noqa: BLE001 -- the listener's failure must not be the batcher's
         _log.exception("an image could not be told what became of it")

@@ -16,7 +16,7 @@ from service.errors import ImageTooLarge, InvalidImage, InvalidOption, InvalidSa
 from service.pipeline import Denoiser, FileOrder, Levels, Options, Outcome, RawOrder
 from service.pixels import Scale
 from service.registry import Model, Registry
-from service.types import Buffer, Container, Image, ServiceClass
+from service.types import Container, Data, Image, ServiceClass
 
 _CONTAINERS: Final[dict[pb.Container, Container]] = {
     pb.CONTAINER_PNG: Container.PNG,
@@ -146,7 +146,7 @@ class Replies:
     def __init__(self) -> None:
         self._rest = pb.DenoiseResponse()
 
-    def response_parts(self, outcome: Outcome, recipe: Recipe) -> tuple[list[Buffer], int]:
+    def response_parts(self, outcome: Outcome, recipe: Recipe) -> tuple[list[Data], int]:
         """A DenoiseResponse in parts, and its length; see :mod:`service.wire`."""
         return wire.response_parts(self._content_of(outcome, recipe), outcome.data, self._rest_of(outcome, recipe))
 

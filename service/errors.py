@@ -28,7 +28,7 @@ Messages name the value, the limit and the remedy. ``reason`` is stable: clients
 refusal metric uses it as its label.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import ClassVar, Final
 
@@ -205,8 +205,17 @@ class NonFiniteOutput(ModelFailed):
 
 def all_reasons() -> tuple[str, ...]:
     """Every reason that a client can see, sorted."""
-    return tuple(sorted({error.reason for error in _family(ServiceError)} - {Overloaded.reason}))
+    return tuple(
+        sorted({error.reason for error in _family(ServiceError)} - {Overloaded.reason, InvalidArgument.reason})
+    )
 
 
-def _family(error: type[ServiceError]) -> list[type[ServiceError]]:
-    return [error, *(member for child in error.__subclasses__() for member in _family(child))]
+def error_of(reason: str) -> type[ServiceError]:
+    """The error with this reason; StopIteration when there is none."""
+    return next(error for error in _family(ServiceError) if error.reason == reason)
+
+
+def _family(error: type[ServiceError]) -> Iterator[type[ServiceError]]:
+    yield error
+    for child in error.__subclasses__():
+        yield from _family(child)

@@ -8,7 +8,6 @@ arrived.
 from abc import ABC, abstractmethod
 
 import numpy as np
-from numpy.typing import NDArray
 
 from service import codec, pixels, tiling
 from service.pixels import NonFiniteSamples, Scale
@@ -114,10 +113,8 @@ class _Band:
         row_bytes = header.decoded_bytes // header.height_px
         self.start_byte, self.stop_byte = span.read_px * row_bytes, stop_px * row_bytes
         dtype = codec.dtype_of(header)
-        self.samples: NDArray[np.uint8 | np.uint16 | np.float32] = np.empty(
-            (stop_px - span.read_px, header.width_px, header.channels), dtype
-        )
-        self.answer = np.empty((span.stop_px - span.keep_px, header.width_px, header.channels), dtype)
+        self.samples: Samples = np.empty((stop_px - span.read_px, header.width_px, header.channels), dtype)
+        self.answer: Samples = np.empty((span.stop_px - span.keep_px, header.width_px, header.channels), dtype)
         self.remaining_count = tile_count
 
 

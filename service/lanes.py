@@ -128,7 +128,7 @@ class Lane:
     def _run_part(self, batch: Batch, indices: Sequence[int]) -> None:
         """Runs some of the units together; a run that fails is halved until the culprit is alone."""
         noisy = self._buffer(len(indices), batch.shape)
-        ready = []
+        ready: list[int] = []
         for index in indices:
             unit = batch.units[index]
             if not unit.is_wanted(batch.started_at_s):

@@ -24,7 +24,7 @@ from service.image_tiles import BandedImage, TiledImage, WholeImage
 from service.metrics import Metrics, Stage
 from service.pixels import Scale
 from service.registry import Model
-from service.types import Buffer, Container, Data, Image, ImageHeader, ServiceClass
+from service.types import Container, Data, Image, ImageHeader, ServiceClass
 
 R = TypeVar("R")
 
@@ -143,7 +143,7 @@ class Outcome:
     """
 
     container: Container
-    data: Buffer
+    data: Data
     image: Image | None
     findings: Findings | None
     timings: Timings
@@ -209,7 +209,7 @@ class Denoiser:
             raise DeadlineExceeded("the deadline had passed when the image arrived; allow more time")
         order = job.order
         if isinstance(order, FileOrder):
-            header = codec.sniff(job.data, claimed=order.claimed)
+            header = codec.sniff(bytes(job.data), claimed=order.claimed)
             geometry = self.geometry(header, order.model, order.options)
         else:
             geometry = order.geometry
@@ -333,7 +333,7 @@ class Denoiser:
         image: TiledImage,
         order: RawOrder,
         *,
-        data: Buffer,
+        data: Data,
         available_count: int | None = None,
         on_unit: Callable[[int], None] | None = None,
     ) -> None:
@@ -485,10 +485,10 @@ def _decode(job: Job, header: ImageHeader, contract: ModelContract) -> Image:
             white_level=order.scale.white_level,
         )
     levels = order.levels.or_those_of(contract.levels, header)
-    return codec.decode(job.data, header, black_level=levels.black, white_level=levels.white)
+    return codec.decode(bytes(job.data), header, black_level=levels.black, white_level=levels.white)
 
 
-def _encode(image: Image, container: Container, options: Options) -> Buffer:
+def _encode(image: Image, container: Container, options: Options) -> Data:
     if container is Container.RAW:
         return codec.encode_raw(image, options.raw_layout)
     return codec.encode(image, container, jpeg_quality=options.jpeg_quality)

@@ -24,7 +24,7 @@ from service.pipeline import Denoiser, Job, Outcome
 from service.registry import Registry
 from service.status import Calls, Context, observe_failure
 from service.stream import ItemStream, StreamLimits
-from service.types import Buffer
+from service.types import Data
 
 SERVICE_NAME: Final = pb.DESCRIPTOR.services_by_name["DenoiseService"].full_name
 # Addresses of clients that are remembered.
@@ -97,7 +97,7 @@ class DenoiseMethods:
         job = Job(recipe.order, split.data, self._client_of(context), self._deadline_s(context), _Teller(waiter))
         self._denoiser.start(job)
         # Slow readers count: the room is theirs until the call has ended.
-        context.add_done_callback(lambda _: self._denoiser.close(job))
+        _when_over(context, lambda: self._denoiser.close(job))
         parts, size_bytes = self._replies.response_parts(await waiter, recipe)
         if size_bytes > self._limits.message_bytes:
             raise too_large(size_bytes, self._limits.message_bytes)
@@ -112,13 +112,13 @@ class DenoiseMethods:
             )
         client, deadline_s = self._client_of(context), self._deadline_s(context)
         batch = _Batch(len(splits), asyncio.get_running_loop().create_future())
-        jobs = []
+        jobs: list[Job] = []
 
-        def close(_: object) -> None:
+        def close() -> None:
             for job in jobs:
                 self._denoiser.close(job)
 
-        context.add_done_callback(close)
+        _when_over(context, close)
         for index, split in enumerate(splits):
             try:
                 recipe = self._recipes.of(split.rest)
@@ -131,7 +131,7 @@ class DenoiseMethods:
         return self._batch_reply(batch)
 
     def _batch_reply(self, batch: "_Batch") -> bytes:
-        reply: list[Buffer] = []
+        reply: list[Data] = []
         reply_bytes, limit_bytes = 0, self._limits.message_bytes
         for end in batch.ends:
             assert end is not None
@@ -146,7 +146,7 @@ class DenoiseMethods:
             reply_bytes += size_bytes
         return b"".join(reply)
 
-    def _failed_result(self, error: Exception) -> tuple[list[Buffer], int]:
+    def _failed_result(self, error: Exception) -> tuple[list[Data], int]:
         result = pb.DenoiseResult(status=observe_failure(error, self._metrics)).SerializeToString()
         return [result], len(result)
 
@@ -264,3 +264,8 @@ class _Call:
 def _remaining_s(context: Context) -> float | None:
     """Time until the call's deadline, None when it has none; the type stubs forget the latter."""
     return cast("float | None", context.time_remaining())
+
+
+def _when_over(context: Context, call: Callable[[], None]) -> None:
+    """Calls back when the call has terminated; the type stubs want another signature than gRPC."""
+    context.add_done_callback(cast("Any", lambda _: call()))

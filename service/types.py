@@ -13,8 +13,6 @@ Samples = NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.float32]
 Plane = NDArray[np.float32]
 Units = NDArray[np.float32]
 Data = bytes | memoryview
-Buffer = Data | Samples
-"""Whatever has bytes in one piece."""
 
 
 class ServiceClass(Enum):

@@ -17,14 +17,14 @@ from service.convert import Recipe
 from service.errors import InvalidChunks
 from service.image_tiles import BandedImage
 from service.pipeline import Denoiser, FileOrder, Job, Outcome, RawOrder
-from service.types import Buffer, Data
+from service.types import Data
 from service.wire import Chunk
 
 CHUNK_BYTES = 256 * 1024
 # Of an answer that has been made and not been sent.
 _UNSENT_MOST_BYTES = 4 * 1024 * 1024
 
-Send = Callable[[Buffer, bool, Callable[[], None]], None]
+Send = Callable[[Data, bool, Callable[[], None]], None]
 """Sends a part of the answer, the last one or not, and calls back when it has left."""
 
 
@@ -150,7 +150,7 @@ class _Answer:
         """Whether all of it is on its way: what is sent now comes after it."""
         return self._left_to_send_bytes == 0
 
-    def put(self, data: Buffer) -> None:
+    def put(self, data: Data) -> None:
         """The next bytes of the answer."""
         self._pending.append(memoryview(data).cast("B"))
         self._pump()
@@ -231,7 +231,7 @@ class _Rows:
     def _go_on(self) -> None:
         """Passes on what is done, which makes room for more."""
         while not self._answer.is_full and (rows := self._image.fetch()) is not None:
-            self._answer.put(rows)
+            self._answer.put(rows.data)
             if self._tell is not None:
                 self._tell(
                     pb.Progress(

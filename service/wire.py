@@ -18,7 +18,7 @@ from google.protobuf.message import DecodeError, Message
 
 from denoised.v1 import denoised_pb2 as pb
 from service.errors import InvalidMessage
-from service.types import Buffer, Data
+from service.types import Data
 
 M = TypeVar("M", bound=Message)
 
@@ -116,7 +116,7 @@ class Content(NamedTuple):
     head: bytes
 
 
-def response_parts(content: Content, data: Buffer, rest: bytes) -> tuple[list[Buffer], int]:
+def response_parts(content: Content, data: Data, rest: bytes) -> tuple[list[Data], int]:
     """A DenoiseResponse in parts to be joined, and its length.
 
     Args:
@@ -133,25 +133,25 @@ def response_parts(content: Content, data: Buffer, rest: bytes) -> tuple[list[Bu
     return [head, data, rest], len(head) + data_bytes + len(rest)
 
 
-def result_parts(parts: list[Buffer], size_bytes: int) -> tuple[list[Buffer], int]:
+def result_parts(parts: list[Data], size_bytes: int) -> tuple[list[Data], int]:
     """A DenoiseResult with the response that the parts are."""
     head = b"\x12" + _varint_of(size_bytes)
     return [head, *parts], len(head) + size_bytes
 
 
-def batch_result_parts(parts: list[Buffer], size_bytes: int) -> tuple[list[Buffer], int]:
+def batch_result_parts(parts: list[Data], size_bytes: int) -> tuple[list[Data], int]:
     """One of the results of a DenoiseBatchResponse, from the parts of a DenoiseResult."""
     head = b"\n" + _varint_of(size_bytes)
     return [head, *parts], len(head) + size_bytes
 
 
-def stream_result_parts(item_id: str, parts: list[Buffer], size_bytes: int) -> list[Buffer]:
+def stream_result_parts(item_id: str, parts: list[Data], size_bytes: int) -> list[Data]:
     """A DenoiseStreamResponse with a result, from the parts of a DenoiseResult."""
     name = item_id.encode()
     return [b"\n" + _varint_of(len(name)) + name + b"\x12" + _varint_of(size_bytes), *parts]
 
 
-def stream_chunk(item_id: str, data: Buffer, *, last: bool) -> bytes:
+def stream_chunk(item_id: str, data: Data, *, last: bool) -> bytes:
     """A DenoiseStreamResponse with a chunk."""
     name = item_id.encode()
     data_bytes = memoryview(data).nbytes
