@@ -1,15 +1,24 @@
 """What every row is given: options, networks, and the processes that rows share, each started when first needed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Final
 
-from tests.bench.clients import ClosedLoop, Peer, closed_loop, echo
-from tests.bench.networks import BASE_FOLDER, BASE_NAME, M_FOLDER, S_FOLDER, Networks, model_store
+from tests.bench.echo import SERVICE as ECHO_SERVICE
+from tests.bench.jobs import AnswerKind, Job, Message
+from tests.bench.networks import BASE_FOLDER, BASE_NAME, M_FOLDER, OPEN_FOLDER, S_FOLDER, Networks, model_store
+from tests.bench.peers import Clients, Peer, clients, echo
 from tests.integration.harness import RunningService, running
+
+_METHODS: Final[Mapping[AnswerKind, str]] = {
+    "unary": "Denoise",
+    "batch": "DenoiseBatch",
+    "stream": "DenoiseStream",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +52,7 @@ class Bench:
     @cached_property
     def store(self) -> Path:
         """S, M and the shipped base."""
-        return self._stack.enter_context(model_store(S_FOLDER, M_FOLDER, BASE_FOLDER))
+        return self._stack.enter_context(model_store(S_FOLDER, M_FOLDER, OPEN_FOLDER, BASE_FOLDER))
 
     @cached_property
     def service(self) -> RunningService:
@@ -55,8 +64,8 @@ class Bench:
         return self._stack.enter_context(echo())
 
     @cached_property
-    def clients(self) -> ClosedLoop:
-        return self._stack.enter_context(closed_loop())
+    def clients(self) -> Clients:
+        return self._stack.enter_context(clients())
 
     @contextmanager
     def fresh_service(self, **settings: object) -> Iterator[RunningService]:
@@ -64,6 +73,20 @@ class Bench:
         chosen = {"models_dir": self.store, "default_model": BASE_NAME} | settings
         with TemporaryDirectory(prefix="denoised-bench-") as folder, running(Path(folder), **chosen) as service:
             yield service
+
+
+def echo_job(peer: Peer, messages: tuple[Message, ...], *, client_count: int, is_stream: bool = False) -> Job:
+    """The same bytes to the echo."""
+    method = f"/{ECHO_SERVICE}/{'Stream' if is_stream else 'Unary'}"
+    return Job(peer.target, method, "echo", messages, client_count, peer.pid)
+
+
+def service_job(
+    service: RunningService, messages: tuple[Message, ...], *, client_count: int, answer: AnswerKind = "unary"
+) -> Job:
+    """Messages to the service."""
+    method = f"/denoised.v1.DenoiseService/{_METHODS[answer]}"
+    return Job(service.grpc_target, method, answer, messages, client_count, service.process.pid)
 
 
 @contextmanager

@@ -1,160 +1,129 @@
-"""Clients that each wait for an answer before they send again, in a process of their own.
-
-Reads jobs from standard input, one pickled tuple each, and answers each on standard output; see ``clients``. Messages
-travel as prepared bytes. The CPU clock of the measured process is read here, at the very moment the window opens and
-closes, so that nothing is counted that belongs to warming up.
-"""
+"""Clients that each wait for an answer before they send again. Runs in the clients' process."""
 
 import asyncio
-import gc
-import pickle
-import sys
+import random
 import time
-from collections import Counter
-from typing import Final
 
 import grpc
-import uvloop
 
 from denoised.v1 import denoised_pb2 as pb
-from tests.bench.clients import Job, Outcome
+from tests.bench.answers import Checker
+from tests.bench.jobs import ClosedLoop, Outcome
 from tests.bench.machine import CpuClock
 
-OPTIONS: Final = (
-    ("grpc.use_local_subchannel_pool", 1),
-    ("grpc.enable_http_proxy", 0),
-    ("grpc.max_receive_message_length", -1),
-    ("grpc.max_send_message_length", -1),
-)
+_SEED = 7
+
+UnaryCall = grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
+StreamCall = grpc.aio.StreamStreamCall[bytes, bytes]
 
 
 class _Run:
-    """One job: what was answered while the window was open, and whatever was wrong at any time."""
+    """What was answered while the window was open, and whatever was wrong at any time."""
 
-    def __init__(self, job: Job) -> None:
-        self.job = job
+    def __init__(self, loop: ClosedLoop) -> None:
+        self.loop = loop
+        self.outcome = Outcome()
+        self.checker = Checker(loop.job)
         self.is_open = False
         self.is_over = False
-        self.message_count = 0
-        self.latencies_s: list[float] = []
-        self.failures: Counter[str] = Counter()
-        self.wrong_count = 0
+        self.began_s = 0.0
+        self._left = loop.total
 
-    def take(self, answer: bytes, index: int, began_s: float) -> None:
+    def takes_another(self) -> bool:
+        """Whether one more may be sent; of a job with a total it is counted off."""
+        if self.loop.total:
+            self._left -= 1
+            return self._left >= 0
+        return not self.is_over
+
+    def take(self, index: int, answer: bytes, began_s: float) -> None:
         if self.is_open:
-            self.message_count += 1
-            self.latencies_s.append(time.perf_counter() - began_s)
-        self._check(answer, index)
-
-    def fail(self, what: str) -> None:
-        self.failures[what] += 1
-
-    def _check(self, answer: bytes, index: int) -> None:
-        message, expected = self.job.messages[index]
-        if self.job.answer == "echo":
-            self.wrong_count += answer != message
-            return
-        for got, wanted in zip(_images(self.job, answer), expected, strict=True):
-            if isinstance(got, str):
-                self.fail(got)
-            elif got != wanted:
-                self.wrong_count += 1
+            now_s = time.perf_counter()
+            self.outcome.latencies_s.append(now_s - began_s)
+            self.outcome.ended_s.append(now_s - self.began_s)
+        self.checker.check(self.loop.job.messages[index], answer)
 
 
-def _images(job: Job, answer: bytes) -> list[bytes | str]:
-    """The images of an answer: their samples or files, or the reason why there is none."""
-    if job.answer == "unary":
-        return [_data(pb.DenoiseResponse.FromString(answer))]
-    if job.answer == "batch":
-        results = list(pb.DenoiseBatchResponse.FromString(answer).results)
+async def perform(loop: ClosedLoop, channels: list[grpc.aio.Channel]) -> Outcome:
+    """One client on each channel."""
+    run = _Run(loop)
+    clock = CpuClock(loop.job.watched_pid)
+    for channel in channels:
+        await channel.channel_ready()
+    clients = [asyncio.create_task(_client(run, channel, index)) for index, channel in enumerate(channels)]
+    if not loop.total:
+        await asyncio.sleep(loop.warm_s)
+    run.is_open = True
+    began_cpu_s, run.began_s = clock.seconds(), time.perf_counter()
+    if loop.total:
+        await asyncio.gather(*clients)
     else:
-        results = [pb.DenoiseStreamResponse.FromString(answer).result]
-    return [_data(result.response) if result.HasField("response") else result.status.message for result in results]
+        await asyncio.sleep(loop.seconds)
+    run.is_open = False
+    run.outcome.wall_s, run.outcome.cpu_s = time.perf_counter() - run.began_s, clock.seconds() - began_cpu_s
+    run.is_over = True
+    if loop.are_abandoned:
+        for client in clients:
+            client.cancel()
+    for result in await asyncio.gather(*clients, return_exceptions=True):
+        if isinstance(result, Exception):
+            raise result
+    run.checker.write_to(run.outcome)
+    return run.outcome
 
 
-def _data(response: pb.DenoiseResponse) -> bytes:
-    image = response.image
-    return image.raw.data if image.WhichOneof("content") == "raw" else image.encoded.data
+async def _client(run: _Run, channel: grpc.aio.Channel, index: int) -> None:
+    if run.loop.is_stream:
+        await _stream(run, channel.stream_stream(run.loop.job.method)())
+    else:
+        await _unary(run, channel.unary_unary(run.loop.job.method), index)
 
 
-async def _unary(run: _Run, channel: grpc.aio.Channel, first: int) -> None:
-    call = channel.unary_unary(run.job.method)
-    index = first
-    while not run.is_over:
-        index = (index + 1) % len(run.job.messages)
+async def _unary(run: _Run, method: UnaryCall, client_index: int) -> None:
+    loop = run.loop
+    rng = random.Random(_SEED + client_index)
+    index = client_index
+    while run.takes_another():
+        index = (index + 1) % len(loop.job.messages)
+        message = loop.job.messages[index]
         began_s = time.perf_counter()
+        call = method(message.data, timeout=loop.timeout_s)
+        if rng.random() < loop.cancelled_share:
+            await asyncio.sleep(rng.uniform(0, loop.cancelled_within_s))
+            run.outcome.cancelled_count += call.cancel()
         try:
-            answer = await call(run.job.messages[index][0], timeout=run.job.timeout_s)
+            answer = await call
         except grpc.aio.AioRpcError as error:
-            run.fail(f"{error.code().name}: {error.details()}")
+            run.checker.refused(message, f"{error.code().name}: {error.details()}")
             continue
-        run.take(answer, index, began_s)
+        except asyncio.CancelledError:
+            if not call.cancelled() or run.is_over:
+                raise
+            continue
+        run.take(index, answer, began_s)
 
 
-async def _stream(run: _Run, channel: grpc.aio.Channel) -> None:
+async def _stream(run: _Run, call: StreamCall) -> None:
     """Every message is in flight once; its answer, which bears its id, sends it again."""
-    call = channel.stream_stream(run.job.method)()
-    began_s = [0.0] * len(run.job.messages)
+    job = run.loop.job
+    frame = pb.DenoiseStreamRequest if job.answer == "echo" else pb.DenoiseStreamResponse
+    began_s = [0.0] * len(job.messages)
     in_flight = 0
-    for index, (message, _) in enumerate(run.job.messages):
+    for index, message in enumerate(job.messages):
         began_s[index] = time.perf_counter()
-        await call.write(message)
+        await call.write(message.data)
         in_flight += 1
     while in_flight:
         answer = await call.read()
         if not isinstance(answer, bytes):
-            run.fail(f"the stream ended with {in_flight} unanswered: {await call.code()} {await call.details()}")
+            for message in job.messages[:in_flight]:
+                run.checker.refused(message, f"the stream ended early: {await call.code()} {await call.details()}")
             return
-        frame = pb.DenoiseStreamRequest if run.job.answer == "echo" else pb.DenoiseStreamResponse
         index = int(frame.FromString(answer).item_id)
-        run.take(answer, index, began_s[index])
+        run.take(index, answer, began_s[index])
         if run.is_over:
             in_flight -= 1
         else:
             began_s[index] = time.perf_counter()
-            await call.write(run.job.messages[index][0])
+            await call.write(job.messages[index].data)
     await call.done_writing()
-
-
-async def _perform(job: Job) -> Outcome:
-    run = _Run(job)
-    clock = CpuClock(job.watched_pid)
-    channels = [grpc.aio.insecure_channel(job.target, options=OPTIONS) for _ in range(job.client_count)]
-    tasks = [
-        asyncio.create_task(_stream(run, channel) if job.is_stream else _unary(run, channel, index))
-        for index, channel in enumerate(channels)
-    ]
-    await asyncio.sleep(job.warm_s)
-    run.is_open = True
-    began_s, began_cpu_s = time.perf_counter(), clock.seconds()
-    await asyncio.sleep(job.seconds)
-    run.is_open = False
-    wall_s, cpu_s = time.perf_counter() - began_s, clock.seconds() - began_cpu_s
-    run.is_over = True
-    await asyncio.gather(*tasks)
-    for channel in channels:
-        await channel.close()
-    return Outcome(
-        message_count=run.message_count,
-        wall_s=wall_s,
-        cpu_s=cpu_s,
-        latencies_s=run.latencies_s,
-        failures=dict(run.failures),
-        wrong_count=run.wrong_count,
-    )
-
-
-def main() -> None:
-    gc.disable()
-    while True:
-        try:
-            job = pickle.load(sys.stdin.buffer)
-        except EOFError:
-            return
-        pickle.dump(uvloop.run(_perform(job)), sys.stdout.buffer)
-        sys.stdout.buffer.flush()
-        gc.collect()
-
-
-if __name__ == "__main__":
-    main()

@@ -36,7 +36,7 @@ async def _serve() -> None:
             ("grpc.max_send_message_length", _MESSAGE_BYTES),
         ]
     )
-    handlers = {
+    handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
         "Unary": grpc.unary_unary_rpc_method_handler(_unary),
         "Stream": grpc.stream_stream_rpc_method_handler(_stream),
     }

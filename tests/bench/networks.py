@@ -19,6 +19,11 @@ from service.tiling import TilePlan, plan, read_tile, write_tile
 _TEST_STORE: Final = Path(__file__).parents[1] / "models"
 BASE_NAME: Final[str] = Settings.model_fields["default_model"].default
 
+S_FOLDER: Final = _TEST_STORE / "bench-s"
+M_FOLDER: Final = _TEST_STORE / "bench-m"
+OPEN_FOLDER: Final = _TEST_STORE / "bench-open"
+BASE_FOLDER: Final = SHIPPED_MODELS_DIR / BASE_NAME
+
 Picture = NDArray[np.uint8]
 
 
@@ -74,15 +79,20 @@ class Networks:
 
     @cached_property
     def s(self) -> Network:
-        return Network(_newest(_TEST_STORE / "bench-s"))
+        return Network(_newest(S_FOLDER))
 
     @cached_property
     def m(self) -> Network:
-        return Network(_newest(_TEST_STORE / "bench-m"))
+        return Network(_newest(M_FOLDER))
+
+    @cached_property
+    def open(self) -> Network:
+        """S for values without ends, which can be made to overflow."""
+        return Network(_newest(OPEN_FOLDER))
 
     @cached_property
     def base(self) -> Network:
-        return Network(_newest(SHIPPED_MODELS_DIR / BASE_NAME))
+        return Network(_newest(BASE_FOLDER))
 
 
 @contextmanager
@@ -92,11 +102,6 @@ def model_store(*folders: Path) -> Iterator[Path]:
         for source in folders:
             (Path(folder) / source.name).symlink_to(source.resolve(), target_is_directory=True)
         yield Path(folder)
-
-
-S_FOLDER: Final = _TEST_STORE / "bench-s"
-M_FOLDER: Final = _TEST_STORE / "bench-m"
-BASE_FOLDER: Final = SHIPPED_MODELS_DIR / BASE_NAME
 
 
 def _newest(folder: Path) -> Path:

@@ -8,6 +8,7 @@ import numpy as np
 
 from denoised.noise import keyed_rng
 from denoised.v1 import denoised_pb2 as pb
+from tests.bench.jobs import Message
 from tests.bench.networks import Network, Picture
 
 _KEY: Final = 2**34 + 3
@@ -17,10 +18,10 @@ _NOISE_LEVELS: Final = 12.0
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One image: what is asked, and the 8-bit samples that ONNX Runtime alone answers with."""
+    """One image: what is asked, and what ONNX Runtime alone answers; None is what must be refused."""
 
     request: pb.DenoiseRequest
-    expected: bytes
+    expected: bytes | None
 
 
 def samples(network: Network, height_px: int, width_px: int, *, count: int = _DISTINCT) -> list[Sample]:
@@ -57,21 +58,26 @@ def picture(height_px: int, width_px: int, channels: int, index: int) -> Picture
     return levels
 
 
-def batches(of: Sequence[Sample], size: int) -> list[tuple[bytes, list[bytes]]]:
-    """Messages of ``size`` images each, and what must come back for each image; as many as there are samples."""
+def unary(of: Sequence[Sample]) -> tuple[Message, ...]:
+    """A message of each."""
+    return tuple(Message(sample.request.SerializeToString(), (sample.expected,)) for sample in of)
+
+
+def batches(of: Sequence[Sample], size: int) -> tuple[Message, ...]:
+    """Messages of ``size`` images each; as many as there are samples."""
     made = []
     for first in range(len(of)):
         chosen = [of[(first + index) % len(of)] for index in range(size)]
         message = pb.DenoiseBatchRequest(requests=[sample.request for sample in chosen])
-        made.append((message.SerializeToString(), [sample.expected for sample in chosen]))
-    return made
+        made.append(Message(message.SerializeToString(), tuple(sample.expected for sample in chosen)))
+    return tuple(made)
 
 
-def frames(of: Sequence[Sample], count: int) -> list[tuple[bytes, list[bytes]]]:
-    """Frames of one stream with the ids 0 to ``count``, and what must come back for each."""
+def frames(of: Sequence[Sample], count: int) -> tuple[Message, ...]:
+    """Frames of one stream with the ids 0 to ``count``."""
     made = []
     for index in range(count):
         sample = of[index % len(of)]
         frame = pb.DenoiseStreamRequest(item_id=str(index), request=sample.request)
-        made.append((frame.SerializeToString(), [sample.expected]))
-    return made
+        made.append(Message(frame.SerializeToString(), (sample.expected,)))
+    return tuple(made)

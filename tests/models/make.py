@@ -1,4 +1,4 @@
-"""Makes the test networks S and M: untrained, small, exported by the training package's own functions.
+"""Makes the test networks S and M, and S for unclipped values: untrained, exported by training's own functions.
 
 Their shapes are those of the two networks that other servers are measured with, so that figures compare. Weights are
 random but small, so that an answer is its input and a small change: what a network of this cost answers, not what it
@@ -38,6 +38,8 @@ _RESIDUAL_SCALE: Final = 0.02
 _PICTURE_SIDE_PX: Final = 384
 _PICTURE_COUNT: Final = 2
 _NOISE: Final = NoiseSpec.gaussian(sigma_min=0.0, sigma_max=50.0)
+# As of data whose values have no ends: what is sent reaches the network as it is, even if it makes that overflow.
+_UNCLIPPED: Final = NoiseSpec.gaussian(sigma_min=0.0, sigma_max=50.0, clip=False, quantise="none")
 
 
 class Small(Network):
@@ -54,7 +56,7 @@ class Small(Network):
         self.up = nn.Conv2d(64, 32, 3, padding=1)
         self.last = nn.Conv2d(32, 1, 3, padding=1)
 
-    def forward(self, noisy: Tensor, epsilon: Tensor | None = None) -> Answer:  # noqa: ARG002 -- it has no code to draw
+    def forward(self, noisy: Tensor, epsilon: Tensor | None = None) -> Answer:
         x = F.relu(self.up(F.interpolate(self.down(noisy), scale_factor=2, mode="nearest")))
         return Answer(noisy - self.last(F.interpolate(x, scale_factor=2, mode="nearest")))
 
@@ -74,7 +76,7 @@ class Medium(Network):
         self.first_up = _double(64 + 32, 32)
         self.last = nn.Conv2d(32, 3, 3, padding=1)
 
-    def forward(self, noisy: Tensor, epsilon: Tensor | None = None) -> Answer:  # noqa: ARG002 -- it has no code to draw
+    def forward(self, noisy: Tensor, epsilon: Tensor | None = None) -> Answer:
         first = self.first(noisy)
         second = self.second(F.max_pool2d(first, 2))
         x = self.third(F.max_pool2d(second, 2))
@@ -95,10 +97,12 @@ class Recipe:
     network: Callable[[], Network]
     base_edges_px: tuple[int, ...]
     summary: str
+    noise: NoiseSpec = _NOISE
 
 
 RECIPES: Final = (
     Recipe("bench-s", Small, (28, 64, 128, 256), "S: an untrained grey network for measurements, 10 MFLOP at 28 x 28."),
+    Recipe("bench-open", Small, (64, 128, 256), "S again, made for values without ends.", _UNCLIPPED),
     Recipe(
         "bench-m", Medium, (64, 128, 256, 512), "M: an untrained colour U-Net for measurements, 15 GFLOP at 256 x 256."
     ),
@@ -107,9 +111,12 @@ RECIPES: Final = (
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--to", type=Path, default=STORE, help="store that they are written to (default: beside this)")
+    parser.add_argument("--to", type=Path, default=STORE, help="store that gets what it lacks (default: beside this)")
     arguments = parser.parse_args()
     for recipe in RECIPES:
+        if (arguments.to / recipe.name / VERSION).exists():
+            print(f"{recipe.name} is there already")
+            continue
         path, contract = make(recipe, arguments.to)
         print(f"{path}: {contract.gmac_per_megapixel} GMAC/MP, halo {contract.halo_px} px, {contract.unit_edges_px}")
 
@@ -140,7 +147,7 @@ def make(recipe: Recipe, store: Path) -> tuple[Path, ModelContract]:
         precision="fp32",
         summary=recipe.summary,
         channels=network.channels,
-        noise=_NOISE,
+        noise=recipe.noise,
         levels=SampleLevels(),
         size_multiple_px=network.size_multiple_px,
         fixed_side_px=0,
@@ -160,7 +167,7 @@ def make(recipe: Recipe, store: Path) -> tuple[Path, ModelContract]:
         run_config_digest=hashlib.sha256(b"").hexdigest(),
         license=LICENSE,
         golden=golden_pair(
-            session, _NOISE, channels=network.channels, multiple_px=network.size_multiple_px, fixed_side_px=None
+            session, recipe.noise, channels=network.channels, multiple_px=network.size_multiple_px, fixed_side_px=None
         ),
     )
     sealed = onnx_file.with_metadata(bare, contract.to_metadata())
