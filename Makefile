@@ -82,7 +82,7 @@ quality: $(VENV)/.stamp-dev  ## what the shipped networks gain, on photographs t
 	$(RUN) tests/bench/quality.py $(ARGS)
 
 bench: $(VENV)/.stamp-dev  ## what the service sustains on this machine
-	$(RUN) tests/bench/throughput.py $(ARGS)
+	$(RUN) -m tests.bench $(ARGS)
 
 # --- make it ----------------------------------------------------------------------------------------------------------
 
