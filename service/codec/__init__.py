@@ -6,7 +6,7 @@ threads at once; the libraries release the GIL while they work on pixels.
 """
 
 from service.codec.files import check_encodable, decode, encode
-from service.codec.raw import SampleLayout, SampleType, decode_raw, encode_raw, raw_header
+from service.codec.raw import SampleLayout, SampleType, decode_raw, encode_raw, nonfinite_samples, raw_header
 from service.codec.sniff import check_size, sniff
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "decode_raw",
     "encode",
     "encode_raw",
+    "nonfinite_samples",
     "raw_header",
     "sniff",
 ]

@@ -7,11 +7,11 @@ megapixel): libdeflate inflates a whole buffer faster than libpng does it row by
 """
 
 import struct
-import zlib
 from collections.abc import Iterator, Sequence
 
 import imagecodecs
 import numpy as np
+from isal.isal_zlib import adler32, crc32
 from numpy.typing import NDArray
 
 from service.codec.planes import FIELD
@@ -61,8 +61,8 @@ def store(rows: NDArray[np.uint8]) -> Iterator[bytes | memoryview]:
         kind_and_head = struct.pack("<4sBHH", b"IDAT", is_last, len(block), len(block) ^ 0xFFFF)
         yield struct.pack(">I", len(kind_and_head) - 4 + len(block)) + kind_and_head
         yield block
-        yield struct.pack(">I", zlib.crc32(block, zlib.crc32(kind_and_head)))
-    yield make_chunk(b"IDAT", struct.pack(">I", zlib.adler32(view)))
+        yield struct.pack(">I", crc32(block, crc32(kind_and_head)))
+    yield make_chunk(b"IDAT", struct.pack(">I", adler32(view)))
 
 
 def _passes(ihdr: Ihdr) -> Iterator[tuple[int, int]]:

@@ -66,6 +66,9 @@ def decode_raw(
 ) -> Image:
     """The image that the samples are: a read-only view of ``data``, which it keeps alive.
 
+    Of float samples only the alpha is looked at. Colour is looked at when units are made of it, and not twice: what
+    NaN or infinities in it mean is for :func:`nonfinite_samples` to say.
+
     Args:
         data: the samples.
         header: from ``raw_header``.
@@ -74,7 +77,7 @@ def decode_raw(
         white_level: the sample value that is white; None for the largest integer, or 1.0 for floats.
 
     Raises:
-        InvalidSamples: a wrong length, levels without a range between them, NaN or infinities.
+        InvalidSamples: a wrong length, levels without a range between them, an alpha of NaN or infinities.
     """
     sample_type = _TYPE_OF_BITS[header.bits]
     if len(data) != header.decoded_bytes:
@@ -91,25 +94,31 @@ def decode_raw(
         if layout is SampleLayout.HWC
         else flat.reshape(channels, height_px, width_px).transpose(1, 2, 0)
     )
-    if sample_type is SampleType.F32:
-        _check_finite(samples)
-    return planes.split(samples, black_level=black, white_level=white, metadata=Metadata())
+    image = planes.split(samples, black_level=black, white_level=white, metadata=Metadata())
+    if sample_type is SampleType.F32 and image.alpha is not None and not np.isfinite(image.alpha).all():
+        raise nonfinite_samples(image)
+    return image
 
 
 def encode_raw(image: Image, layout: SampleLayout) -> bytes:
     """The samples of an image in their own type, alpha last."""
+    if layout is SampleLayout.CHW and image.alpha is None:
+        # An answer to samples in this order lies in memory so, and is copied once.
+        return _little_endian(image.colour.transpose(2, 0, 1)).tobytes()
     samples = planes.join(image)
-    ordered = samples if layout is SampleLayout.HWC else samples.transpose(2, 0, 1)
-    return ordered.astype(ordered.dtype.newbyteorder("<"), copy=False).tobytes()
+    return _little_endian(samples if layout is SampleLayout.HWC else samples.transpose(2, 0, 1)).tobytes()
 
 
-def _check_finite(samples: NDArray[np.float32]) -> None:
-    finite = np.isfinite(samples)
-    if finite.all():
-        return
+def nonfinite_samples(image: Image) -> InvalidSamples:
+    """The refusal of float samples of which some are NaN or infinite: how many, and where the first is."""
+    finite = np.isfinite(planes.join(image))
     row, column, channel = (int(i) for i in np.unravel_index(int(np.argmin(finite)), finite.shape))
-    raise InvalidSamples(
+    return InvalidSamples(
         f"{finite.size - int(np.count_nonzero(finite))} of {finite.size} samples are NaN or infinite, the first at row "
         f"{row}, column {column}, channel {channel}; replace them before sending",
         field="image.raw.data",
     )
+
+
+def _little_endian(samples: NDArray[Any]) -> NDArray[Any]:
+    return samples.astype(samples.dtype.newbyteorder("<"), copy=False)
