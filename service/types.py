@@ -22,6 +22,14 @@ class Container(Enum):
     RAW = "raw"
 
 
+class ServiceClass(Enum):
+    """How urgent a request is. Classes share the lanes by weight; none ever waits for another to run dry."""
+
+    INTERACTIVE = "interactive"
+    NORMAL = "normal"
+    BULK = "bulk"
+
+
 @dataclass(frozen=True, slots=True)
 class ImageHeader:
     """What an image claims to be, read without decoding it.
