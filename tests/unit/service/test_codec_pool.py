@@ -185,6 +185,8 @@ async def test_a_cancelled_function_that_runs_ends_and_frees_its_thread(bench: B
     ended: list[str] = []
     began = asyncio.Event()
     loop = asyncio.get_running_loop()
+    complaints: list[dict[str, Any]] = []
+    loop.set_exception_handler(lambda _, complaint: complaints.append(complaint))
 
     def function() -> None:
         loop.call_soon_threadsafe(began.set)
@@ -202,6 +204,7 @@ async def test_a_cancelled_function_that_runs_ends_and_frees_its_thread(bench: B
     bench.release.set()
     assert await bench.run(lambda: "next") == "next"
     assert ended == ["ended"]
+    assert not complaints
 
 
 class Picture:
