@@ -6,6 +6,7 @@ that nobody reads. Files are written without it.
 
 import zlib
 from collections.abc import Iterator
+from typing import cast
 
 import imagecodecs
 
@@ -48,16 +49,9 @@ def decode(data: bytes, header: ImageHeader) -> Image:
         exif=bytes(exif.body) or None if exif else None,
         icc_profile=_inflate_profile(head.profile.body) if head.profile else None,
     )
-    file = b"".join(
-        (
-            SIGNATURE,
-            *(chunk.whole for chunk in head.before_pixels),
-            *png_pixels.store(png_pixels.inflate(bodies, head.ihdr)),
-            make_chunk(b"IEND", b""),
-        )
-    )
+    file = png_pixels.store((SIGNATURE, *(chunk.whole for chunk in head.before_pixels)), bodies, head.ihdr)
     try:
-        samples = imagecodecs.png_decode(file)
+        samples = imagecodecs.png_decode(cast("bytes", file))  # any buffer will do
     except imagecodecs.PngError as error:
         raise InvalidImage("the PNG can't be decoded; save it anew", field=FIELD) from error
     return planes.from_decoder(samples, header, metadata)
