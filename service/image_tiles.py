@@ -46,8 +46,7 @@ class TiledImage(ABC):
             self._outside_counts[index] = pixels.read_unit(self.window(index), out, self._scale, counted=counted)
         except NonFiniteSamples:
             row, column = self.plan.tile(index)
-            codec.refuse_non_finite(self.window(index), top_px=row.read_px, left_px=column.read_px)
-            raise
+            raise codec.nonfinite_samples(self.window(index), top_px=row.read_px, left_px=column.read_px) from None
 
     def write(self, index: int, denoised: Plane, noisy: Plane, sigma_map: Plane | None) -> None:
         """See :class:`service.lanes.Tiles`."""

@@ -121,8 +121,8 @@ def write_unit(
         stop_px = min(start_px + row_count, height_px)
         rows = slice(top_px + start_px, top_px + stop_px)
         answer = denoised[:, rows, columns]
-        # A blend of values in 0..1 may be rounded beyond.
-        clips = not require_finite(answer) or strength != 1.0
+        # A network that clips sees 0..1; then a blend, however it is rounded, lies there whenever the answer does.
+        clips = not require_finite(answer) and scale.clip
         block = _scratch.block(answer.shape)
         if strength != 1.0:
             answer = _blend(answer, noisy[:, rows, columns], strength, out=block)
@@ -202,7 +202,7 @@ def _finish(
     """Writes planes of 0..1 as samples, a single one into all channels. The block is for what lies between."""
     black, span = np.float32(scale.black_level), np.float32(scale.white_level - scale.black_level)
     largest = _LARGEST.get(target.dtype)
-    if scale.clip and clips:
+    if clips:
         source = source.clip(_ZERO, _ONE, out=block)
     if span != _ONE:
         source = np.multiply(source, span, out=block)
