@@ -40,6 +40,11 @@ class Scale:
     white_level: float
     clip: bool
 
+    def spans(self, dtype: np.dtype[Any]) -> bool:
+        """Whether no sample of the type can lie outside the levels."""
+        largest = _LARGEST.get(dtype)
+        return largest is not None and self.black_level <= 0.0 and self.white_level >= largest
+
 
 class NonFiniteSamples(Exception):
     """A tile has NaN or infinities. Where in its image they are is for the caller to say, who has the image."""
@@ -61,7 +66,7 @@ def read_unit(tile: Samples, out: NDArray[np.float32], scale: Scale, *, counted:
     height_px, width_px, channels = tile.shape
     unit = out[:, :height_px, :width_px]
     black, span = np.float32(scale.black_level), np.float32(scale.white_level - scale.black_level)
-    clips = scale.clip and not _span_type(scale, tile.dtype)
+    clips = scale.clip and not scale.spans(tile.dtype)
     looks = clips or tile.dtype == np.float32
     outside_count = 0
     row_count = max(1, _BLOCK_SAMPLES // (width_px * channels))
@@ -215,12 +220,6 @@ def _finish(
         source = np.rint(source, out=block)
     for channel in range(target.shape[2]):
         np.copyto(target[:, :, channel], source[channel % len(source)], casting="unsafe")
-
-
-def _span_type(scale: Scale, dtype: np.dtype[Any]) -> bool:
-    """Whether no sample of the type can lie outside the levels."""
-    largest = _LARGEST.get(dtype)
-    return largest is not None and scale.black_level <= 0.0 and scale.white_level >= largest
 
 
 def _count_outside(

@@ -14,9 +14,9 @@ from service.codec.raw import (
     decode_raw,
     dtype_of,
     encode_raw,
+    nonfinite_samples,
     raw_bytes,
     raw_header,
-    nonfinite_samples,
     view_raw,
 )
 from service.codec.sniff import check_size, sniff

@@ -4,6 +4,7 @@ from enum import Enum
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from service.codec import levels, planes
 from service.errors import InvalidSamples
