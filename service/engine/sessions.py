@@ -19,6 +19,8 @@ from service.engine.options import EngineOptions, ModelRefused, Provider
 # Its Linux builds report to their maker by default; a service sends nothing that it was not asked to send.
 ort.disable_telemetry_events()
 
+RUNTIME_VERSION: Final[str] = ort.__version__
+
 _PROVIDER_NAMES: Final[dict[Provider, str]] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _GPU_REMEDY: Final = (
     "look in the lines above for a driver, CUDA or cuDNN library that is missing, or set DENOISED_PROVIDER=cpu"

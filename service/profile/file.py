@@ -7,11 +7,10 @@ Anything else would be a guess with four digits, so it is refused and measured a
 from pathlib import Path
 from typing import Final, Literal
 
-import onnxruntime as ort
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from service.cost import ModelCost, ShapeCost
-from service.engine import EngineOptions, Provider
+from service.engine import RUNTIME_VERSION, EngineOptions, Provider
 
 SCHEMA_VERSION: Final = 1
 _COMMAND: Final = "python -m service profile --to FILE"
@@ -89,7 +88,7 @@ class Profile(_Part):
     def of(cls, options: EngineOptions, models: list[ModelProfile]) -> "Profile":
         """Of this machine and this runtime."""
         return cls(
-            onnxruntime=ort.__version__,
+            onnxruntime=RUNTIME_VERSION,
             provider=options.provider,
             lane_count=options.lane_count,
             threads_per_lane=options.threads_per_lane,
