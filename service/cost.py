@@ -32,10 +32,10 @@ class ShapeCost:
     fixed_s: float = 0.0
 
     def __post_init__(self) -> None:
-        if not (0 < self.per_unit_s < math.inf and 0 <= self.fixed_s < math.inf):
+        if not (self.per_unit_s >= 0 and self.fixed_s >= 0 and 0 < self.per_unit_s + self.fixed_s < math.inf):
             raise ValueError(
                 f"a batch of n units can't take {self.per_unit_s} s * n + {self.fixed_s} s; "
-                "the first must be positive, the second not negative, both finite"
+                "neither may be negative, and together they must be positive and finite"
             )
 
 
@@ -59,11 +59,12 @@ class ModelCost:
 class CostModel:
     """Predicts and learns. One thread owns it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, first_spread: float = _SPREAD_AT_FIRST) -> None:
+        """``first_spread`` is what :meth:`spread` says until enough batches ran; a profile knows it."""
         self._models: dict[Hashable, tuple[ModelCost, _Pace]] = {}
         self._shapes: dict[tuple[Hashable, int, int], _LearntShape] = {}
         self._errors: deque[float] = deque(maxlen=_SPREAD_WINDOW)
-        self._spread = _SPREAD_AT_FIRST
+        self._spread = first_spread
         self._observed_count = 0
 
     def add_model(self, model_key: Hashable, cost: ModelCost) -> None:

@@ -53,9 +53,9 @@ class Geometry:
     group: Group
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class RawOrder:
-    """What is asked for raw samples; all that can be known without seeing them.
+    """What is asked for raw samples; all that can be known without seeing them. Requests alike share one.
 
     Attributes:
         is_direct: whether nothing but the network is needed: raw to raw, without alpha.

@@ -3,6 +3,7 @@
 import resource
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Final
 
@@ -76,18 +77,24 @@ class Registry:
         return model
 
 
-def load_models(store: Path, options: EngineOptions) -> Generator[Model]:
+def load_models(store: Path, options: EngineOptions, *, name_pattern: str = "*") -> Generator[Model]:
     """Every ``<store>/<name>/<version>/model.onnx``, loaded, checked and warmed as it is asked for.
 
     One step loads one model, so whoever asks may do so off the event loop, and stops by asking no more.
 
+    Args:
+        store: the folder.
+        options: lanes, threads and provider.
+        name_pattern: names to load, as a shell would match them.
+
     Raises:
-        ModelRefused: the store is empty, or a file in it can't be served.
+        ModelRefused: there is nothing to load, or a file can't be served.
     """
-    paths = sorted(store.glob(f"*/*/{MODEL_FILE}"))
+    paths = sorted(path for path in store.glob(f"*/*/{MODEL_FILE}") if fnmatchcase(path.parts[-3], name_pattern))
     if not paths:
+        name = "<name>" if name_pattern == "*" else name_pattern
         raise ModelRefused(
-            f"the model store {store} holds no <name>/<version>/{MODEL_FILE}; "
+            f"the model store {store} holds no {name}/<version>/{MODEL_FILE}; "
             "set DENOISED_MODELS_DIR to one that does, or fill it with: python -m training export RUN --to DIR"
         )
     for path in paths:

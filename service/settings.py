@@ -80,7 +80,7 @@ class Settings(BaseSettings):
         default=2 * _GIB, ge=_MIB, description="Memory of the GPU that the networks may take. Of provider cuda alone."
     )
     batch_pixels: Annotated[int, Limit(effect="nothing; the rest goes into the next batch")] = Field(
-        default=2 * 512 * 512, ge=1, description="Pixels, halos included, of one batch; one unit always fits."
+        default=256 * 256, ge=1, description="Pixels, halos included, of one batch; one unit always fits."
     )
     batch_units: Annotated[int, Limit(effect="nothing; the rest goes into the next batch")] = Field(
         default=64, ge=1, description="Units of one batch."

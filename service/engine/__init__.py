@@ -6,8 +6,10 @@ for, ``network`` loads one model file, checks it and runs it.
 
 from service.engine.network import Engine, OnnxEngine, TimedBatch
 from service.engine.options import WIDE_LANE, EngineOptions, ModelRefused, Provider, engine_options
+from service.engine.sessions import RUNTIME_VERSION
 
 __all__ = [
+    "RUNTIME_VERSION",
     "WIDE_LANE",
     "Engine",
     "EngineOptions",

@@ -143,7 +143,7 @@ class OnnxEngine:
                 self._session_of_lane[0].run(self._outputs, {INPUT_NAME: self._zeros(height_px, width_px, 1)})
         height_px, width_px, count = max(
             ((height, width, self._options.unit_count(height, width)) for height, width in self.unit_shapes()),
-            key=lambda batch: batch[0] * batch[1] * batch[2],
+            key=lambda batch: (batch[0] * batch[1] * batch[2], batch[0] * batch[1]),
         )
         units = self._zeros(height_px, width_px, count)
         lanes = range(self._options.lane_count)

@@ -19,7 +19,12 @@ from service.engine.options import EngineOptions, ModelRefused, Provider
 # Its Linux builds report to their maker by default; a service sends nothing that it was not asked to send.
 ort.disable_telemetry_events()
 
+RUNTIME_VERSION: Final[str] = ort.__version__
+
 _PROVIDER_NAMES: Final[dict[Provider, str]] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+_GPU_REMEDY: Final = (
+    "look in the lines above for a driver, CUDA or cuDNN library that is missing, or set DENOISED_PROVIDER=cpu"
+)
 _ERRORS_ONLY: Final = 3
 # OrtArenaCfg's number for kSameAsRequested; the other one, 0, grows by powers of two.
 _SAME_AS_REQUESTED: Final = 1
@@ -46,17 +51,16 @@ def open_session(path: Path, model_bytes: bytes, options: EngineOptions, *, thre
             model_bytes,
             _session_options(options.provider, thread_count),
             providers=[(wanted, _provider_options(options))],
+            # Else a provider that fails, now or in a run, is replaced by the CPU with a line on stdout.
+            enable_fallback=0,
         )
     except Exception as error:  # ONNX Runtime has its own exception classes, none of them public
-        raise ModelRefused(f"{path} is no model that ONNX Runtime can load on {wanted}: {error}") from error
-    # A failed run would otherwise be repeated on another provider without a word.
-    session.disable_fallback()
+        if options.provider == "cpu":
+            raise ModelRefused(f"{path} is no model that ONNX Runtime can load: {error}") from error
+        raise ModelRefused(f"{path} can't run on {wanted} alone: {error}; {_GPU_REMEDY}") from error
     in_use = session.get_providers()
     if in_use[0] != wanted:
-        raise ModelRefused(
-            f"{path} shall run on {wanted}, but ONNX Runtime fell back to {in_use[0]}; look for the driver, CUDA and "
-            "cuDNN libraries that it asks for, or set DENOISED_PROVIDER=cpu"
-        )
+        raise ModelRefused(f"{path} shall run on {wanted}, but ONNX Runtime uses {in_use[0]}; {_GPU_REMEDY}")
     return session
 
 

@@ -37,7 +37,7 @@ def test_a_profile_knows_its_shapes_and_the_pace_is_for_the_others() -> None:
 
 
 @pytest.mark.parametrize(
-    "bad", [(0.0, 0.0), (-1.0, 0.0), (1.0, -0.1), (math.nan, 0.0), (math.inf, 0.0), (1.0, math.inf)]
+    "bad", [(0.0, 0.0), (-1.0, 2.0), (1.0, -0.1), (math.nan, 0.0), (math.inf, 0.0), (1.0, math.inf)]
 )
 def test_costs_that_cannot_be_are_refused(bad: tuple[float, float]) -> None:
     with pytest.raises(ValueError, match="can't take"):
@@ -146,6 +146,7 @@ def test_the_spread_is_a_cautious_guess_until_enough_is_seen() -> None:
     assert costs.spread() == 1.5
     observe(costs, 1.0, 19)
     assert costs.spread() == 1.5
+    assert CostModel(first_spread=1.2).spread() == 1.2
 
 
 def test_the_spread_of_batches_that_take_what_was_foretold_is_one() -> None:
