@@ -21,7 +21,7 @@ def page(result: LoadResult) -> str:
     """The whole page."""
     title = f"Load on {result.plan.target}"
     policy = "default-src 'none'; style-src 'unsafe-inline'"
-    stages = "".join(_stage_cards(stage, result) for stage in result.stages)
+    stages = "".join(_stage_section(stage, result) for stage in result.stages)
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -41,9 +41,7 @@ def page(result: LoadResult) -> str:
 </header>
 <main>
 {_table(result)}
-<div class="cards">
-{_overview(result) if result.stages else ""}{stages}</div>
-</main>
+{_overview(result) if result.stages else ""}{stages}</main>
 <footer>Latency and deadline of an image run from when it was due to be sent, so that waiting behind a stall counts.
 Admitted are ok, late and wrong. Goodput is right answers in time, while images were still coming. Slow readers are
 left out of latencies.</footer>
@@ -114,7 +112,7 @@ def _table(result: LoadResult) -> str:
 
 
 def _overview(result: LoadResult) -> str:
-    return (
+    return '<div class="cards overview">\n{}</div>\n'.format(
         _card("Goodput against offered load", "flat past the capacity is good, falling is collapse", _goodput(result))
         + _card("What became of the images", _legend(), _outcomes(result.stages))
         + _card("Latency by percentile", _stage_legend(result.stages), _by_percentile(result))
@@ -182,15 +180,20 @@ def _steps(histogram: Histogram) -> list[plots.Point]:
     return points
 
 
-def _stage_cards(stage: StageResult, result: LoadResult) -> str:
+def _stage_section(stage: StageResult, result: LoadResult) -> str:
     notes = "; ".join(note.removeprefix(f"{stage.name} ") for note in stage_notes(stage))
-    return _card(
-        f"{stage.name}: latency over time",
+    latency = _card(
+        "Latency over time",
         '<span class="line-key p50"></span>p50 <span class="line-key p99"></span>p99 '
         '<span class="line-key most"></span>slowest <span class="line-key limit"></span>deadline',
         _latency_over_time(stage, result.plan.timeout_s),
-        escape(notes),
-    ) + _card(f"{stage.name}: outcomes over time", _legend(), _outcomes_over_time(stage), _reasons(stage))
+        _reasons(stage),
+    )
+    outcomes = _card("Outcomes over time", _legend(), _outcomes_over_time(stage))
+    return (
+        f"<section><h2>{escape(stage.name)}: {stage.rate_per_s:.1f} images/s offered</h2>"
+        f'<p class="note">{escape(notes)}</p>\n<div class="cards">\n{latency}{outcomes}</div></section>\n'
+    )
 
 
 def _latency_over_time(stage: StageResult, timeout_s: float) -> str:

@@ -1,8 +1,8 @@
 """What the service itself took: CPU time and memory, from its Prometheus page."""
 
-import urllib.error
 import urllib.request
 from dataclasses import dataclass
+from http.client import HTTPException
 from typing import Final
 
 _TIMEOUT_S: Final = 5.0
@@ -33,7 +33,7 @@ def scrape(url: str) -> ServerUse:
     try:
         with opener.open(url, timeout=_TIMEOUT_S) as page:
             text: str = page.read().decode()
-    except (OSError, ValueError, urllib.error.URLError) as error:
+    except (OSError, ValueError, HTTPException) as error:
         raise MetricsUnreadableError(f"no metrics at {url}: {error}") from error
     return parse(text, url=url)
 

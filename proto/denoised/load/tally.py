@@ -7,7 +7,8 @@ from typing import Final
 from denoised.load.histogram import Histogram, merged
 from denoised.load.verdicts import ADMITTED, Outcome, Verdict
 
-SLOTS_SHOWN: Final = 60
+_SLOT_S: Final = 0.5
+_FEWEST_SLOTS, _MOST_SLOTS = 10, 60
 
 
 @dataclass(slots=True)
@@ -59,7 +60,8 @@ class StageTally:
         self.in_time_count = 0
         self.prompt = Tally()
         self.slow = Tally()
-        self.slots = [Slot() for _ in range(SLOTS_SHOWN)]
+        slot_count = min(_MOST_SLOTS, max(_FEWEST_SLOTS, round(duration_s / _SLOT_S)))
+        self.slots = [Slot() for _ in range(slot_count)]
 
     def offer(self, count: int) -> None:
         """So many images are due now. Counted apart from what becomes of them, so that the two can be compared."""
@@ -69,7 +71,7 @@ class StageTally:
         """The outcome of an image; both times are from the start of the stage."""
         latency_s = settled_s - due_s
         (self.slow if is_slow else self.prompt).add(verdict, latency_s)
-        slot = self.slots[min(SLOTS_SHOWN - 1, int(due_s / self.duration_s * SLOTS_SHOWN))]
+        slot = self.slots[min(len(self.slots) - 1, int(due_s / self.duration_s * len(self.slots)))]
         slot.counts[verdict.outcome] += 1
         if verdict.outcome in ADMITTED and not is_slow:
             slot.admitted.record(latency_s)

@@ -85,7 +85,8 @@ def judge(reply: Reply, *, is_in_time: bool, is_right: bool, was_taken_back: boo
             return Verdict(Outcome.LATE, reply.reason or NO_ANSWER_IN_TIME)
         case "RESOURCE_EXHAUSTED" | "UNAVAILABLE" if reply.reason:
             return Verdict(Outcome.REFUSED, reply.reason)
-        case "UNAVAILABLE" | "":
+        case "UNAVAILABLE" | "CANCELLED" | "INTERNAL" | "" if not (reply.code and reply.reason):
+            # The service gives all its own statuses a reason; these come from a connection or stream that broke.
             return Verdict(Outcome.LOST, reply.reason or reply.code or NO_ANSWER)
     return Verdict(Outcome.FAILED, reply.reason or reply.code)
 
