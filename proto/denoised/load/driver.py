@@ -23,6 +23,7 @@ from denoised.load.tally import StageTally
 from denoised.load.verdicts import (
     GENERATOR_BEHIND,
     IN_FLIGHT_LIMIT,
+    MUST_BE_ZERO,
     NO_ANSWER,
     Outcome,
     Reply,
@@ -243,7 +244,11 @@ class Driver:
         )
         self._in_flight_count -= len(shot.pictures)
         is_in_time = self._clock.now_s() <= deadline_s
-        self._count(stage, shot, self._verdicts(shot, replies, is_in_time=is_in_time))
+        verdicts = self._verdicts(shot, replies, is_in_time=is_in_time)
+        self._count(stage, shot, verdicts)
+        for verdict, reply in zip(verdicts, replies, strict=True):
+            if verdict.outcome in MUST_BE_ZERO and reply.detail:
+                stage.tally.explain(verdict, reply.detail)
         task = asyncio.current_task()
         assert task is not None
         del stage.under_way[task]

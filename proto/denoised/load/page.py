@@ -250,7 +250,7 @@ def _legend() -> str:
 
 
 def _key(outcome: Outcome) -> str:
-    return f'<span class="key {_style(outcome)}"></span>{outcome}'
+    return f'<span class="entry"><span class="key {_style(outcome)}"></span>{outcome}</span>'
 
 
 def _stage_legend(stages: Sequence[StageResult]) -> str:

@@ -58,14 +58,15 @@ def exact(label: str, highest: float) -> Axis:
 
 
 def logarithmic(label: str, lowest: float, highest: float) -> Axis:
-    """Whole decades around positive values, with ticks at 1, 2 and 5 of each where they are few."""
+    """Around positive values, from a power of ten to 1, 2 or 5 times one, with ticks at all of these where they fit."""
     first = math.floor(math.log10(max(lowest, 1e-6)))
-    last = max(first + 1, math.ceil(math.log10(max(highest, 1e-6))))
-    steps = (1, 2, 5) if last - first <= 2 else (1,)
-    values = [10.0**decade * step for decade in range(first, last) for step in steps] + [10.0**last]
+    rungs = [10.0**decade * step for decade in range(first, first + 20) for step in (1, 2, 5)]
+    top = next(rung for rung in rungs[1:] if rung >= highest * (1 - 1e-9))
+    height = math.log10(top) - first
+    values = [rung for rung in rungs if rung <= top and (height <= 2.5 or math.log10(rung) % 1 < 1e-6)]
     return Axis(
         label,
-        lambda value: min(1.0, max(0.0, (math.log10(max(value, 1e-9)) - first) / (last - first))),
+        lambda value: min(1.0, max(0.0, (math.log10(max(value, 1e-9)) - first) / height)),
         tuple((value, f"{value:g}") for value in values),
     )
 

@@ -53,7 +53,12 @@ def _stage(stage: StageResult) -> dict[str, Any]:
         "adds_up": tally.adds_up,
         "figures": stage.figures(),
         "outcomes": [
-            {"outcome": verdict.outcome.value, "reason": verdict.reason, **_latency(histogram)}
+            {
+                "outcome": verdict.outcome.value,
+                "reason": verdict.reason,
+                "example": tally.examples.get(verdict),
+                **_latency(histogram),
+            }
             for verdict, histogram in tally.all.by_reason()
         ],
         "slow_readers": {outcome.value: tally.slow.count(outcome) for outcome in Outcome},

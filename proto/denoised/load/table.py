@@ -87,6 +87,10 @@ def stage_notes(stage: StageResult) -> list[str]:
         )
     if stage.complaint is not None:
         notes.append(f"{stage.name} GENERATOR WAS THE BOTTLENECK, don't blame the server: {stage.complaint}")
+    notes += [
+        f"{stage.name} {verdict.outcome} {verdict.reason}, for example: {detail}"
+        for verdict, detail in stage.tally.examples.items()
+    ]
     notes.append(
         f"{stage.name} generator: send lag p99 {_ms(health.send_lag.quantile_s(0.99))} ms, loop lag p99 "
         f"{_ms(health.loop_lag.quantile_s(0.99))} ms, event loop {health.thread_share:.0%} and process "

@@ -60,6 +60,7 @@ class StageTally:
         self.in_time_count = 0
         self.prompt = Tally()
         self.slow = Tally()
+        self.examples: dict[Verdict, str] = {}
         slot_count = min(_MOST_SLOTS, max(_FEWEST_SLOTS, round(duration_s / _SLOT_S)))
         self.slots = [Slot() for _ in range(slot_count)]
 
@@ -77,6 +78,10 @@ class StageTally:
             slot.admitted.record(latency_s)
         if verdict.outcome is Outcome.OK and settled_s <= self.duration_s:
             self.in_time_count += 1
+
+    def explain(self, verdict: Verdict, detail: str) -> None:
+        """What a status of this verdict said; the first one is kept as an example."""
+        self.examples.setdefault(verdict, detail)
 
     @property
     def all(self) -> Tally:

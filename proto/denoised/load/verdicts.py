@@ -51,11 +51,13 @@ class Reply:
         code: name of the gRPC status, such as ``OK``; empty when there was none at all.
         reason: the service's own reason; empty when the status is not the service's.
         answer: the ``DenoiseResponse``, serialised or not, when the code is OK.
+        detail: what the status says to people.
     """
 
     code: str
     reason: str = ""
     answer: bytes | pb.DenoiseResponse | None = None
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -279,13 +279,13 @@ def _reply_of(error: grpc.aio.AioRpcError) -> Reply:
     """The reply that a failed call is; a status that the service did not write itself has no reason."""
     failure = _failures.from_call(error, target="")
     is_its_own = any(key == _DETAILS_KEY for key, _ in error.trailing_metadata())
-    return Reply(error.code().name, failure.reason if is_its_own else "")
+    return Reply(error.code().name, failure.reason if is_its_own else "", detail=error.details() or "")
 
 
 def _reply_of_item(result: pb.DenoiseResult) -> Reply:
     if result.status.code == 0:
         return Reply("OK", answer=result.response)
-    return Reply(_code_name(result.status), _failure(result.status).reason)
+    return Reply(_code_name(result.status), _failure(result.status).reason, detail=result.status.message)
 
 
 def _failure(status: status_pb2.Status) -> DenoisedError:

@@ -126,7 +126,7 @@ def test_a_failure_is_1_and_named(server: Server) -> None:
     result = load(*QUICK, target=server.target)
     assert result.exit_code == 1
     assert "200/s: 1 images failed" in result.stdout
-    assert "failed MODEL_FAILED" in result.stdout
+    assert "failed MODEL_FAILED, for example: refused by the test" in result.stdout
 
 
 def test_a_gate_that_does_not_hold_is_1(server: Server) -> None:
