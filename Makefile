@@ -20,7 +20,7 @@ export ORT_DISABLE_TELEMETRY := 1
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo serve train quality bench test test-fast lint style types imports lint-deploy proto lock image clean
+.PHONY: help demo serve train quality bench load test test-fast lint style types imports lint-deploy proto lock image clean
 
 help:  ## this list
 	@sed -n -E 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | \
@@ -83,6 +83,9 @@ quality: $(VENV)/.stamp-dev  ## what the shipped networks gain, on photographs t
 
 bench: $(VENV)/.stamp-dev  ## what the service sustains on this machine
 	$(RUN) -m tests.bench $(ARGS)
+
+load: $(VENV)/.stamp-dev  ## what overload does to the service, as a page with plots; PROFILE=smoke SECONDS=3 for a short check
+	$(RUN) tests/load/run.py $(PROFILE) $(if $(SECONDS),--duration $(SECONDS)) $(ARGS)
 
 # --- make it ----------------------------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from denoised._calls import DEFAULT_TARGET, DEFAULT_TIMEOUT_S, CleanOptions
 from denoised._files import CONTAINER_OF_SUFFIX, FolderPlan, Job, plan_folder, refuse_overlap, write_whole
 from denoised.client import Client
 from denoised.errors import DenoisedError, ServerUnavailableError
+from denoised.load.command import load
 from denoised.results import CleanResult, Model
 
 _server_option = click.option(
@@ -138,6 +139,9 @@ def clean(
             _clean_folder(client, plan_folder(source, target, skip_existing=skip_existing), timeout_s, options)
         else:
             _clean_file(client, Job(source, target), timeout_s, options)
+
+
+main.add_command(_server_option(load))
 
 
 @main.command()
