@@ -2,7 +2,9 @@
 
 import asyncio
 import random
+import signal
 import time
+from contextlib import suppress
 
 import grpc
 
@@ -51,6 +53,8 @@ async def perform(loop: ClosedLoop, channels: list[grpc.aio.Channel]) -> Outcome
     for channel in channels:
         await channel.channel_ready()
     clients = [asyncio.create_task(_client(run, channel, index)) for index, channel in enumerate(channels)]
+    is_interrupted = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, is_interrupted.set)
     if not loop.total:
         await asyncio.sleep(loop.warm_s)
     run.is_open = True
@@ -58,7 +62,8 @@ async def perform(loop: ClosedLoop, channels: list[grpc.aio.Channel]) -> Outcome
     if loop.total:
         await asyncio.gather(*clients)
     else:
-        await asyncio.sleep(loop.seconds)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(is_interrupted.wait(), loop.seconds)
     run.is_open = False
     run.outcome.wall_s, run.outcome.cpu_s = time.perf_counter() - run.began_s, clock.seconds() - began_cpu_s
     run.is_over = True

@@ -44,7 +44,7 @@ class ClosedLoop:
     Attributes:
         is_stream: each client has one stream with every message in flight; else one call at a time.
         warm_s: before the window opens.
-        seconds: that the window is open; what is in flight at its ends is not counted.
+        seconds: that the window is open, unless it is interrupted; what is in flight at its ends is not counted.
         total: where not 0, the window opens on an idle service and closes when so many are answered: for images
             that take so long that those at the window's ends would matter.
         timeout_s: of one unary call.

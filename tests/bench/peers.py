@@ -2,6 +2,8 @@
 
 import os
 import pickle
+import select
+import signal
 import subprocess
 import sys
 from collections.abc import Collection, Iterator
@@ -31,6 +33,15 @@ class Clients:
         """Begins a job; ask for its :meth:`result` before the next."""
         pickle.dump(work, _pipe(self._process.stdin))
         _pipe(self._process.stdin).flush()
+
+    def is_done(self, *, within_s: float) -> bool:
+        """Whether a result is there, or comes within so many seconds."""
+        ready, _, _ = select.select([_pipe(self._process.stdout)], [], [], within_s)
+        return bool(ready)
+
+    def interrupt(self) -> None:
+        """Closes the window of the job that was started, now."""
+        self._process.send_signal(signal.SIGUSR1)
 
     def result(self) -> Outcome:
         """Of the job that was started; blocks until it is done."""
