@@ -22,9 +22,8 @@ def markdown(rows: Sequence[Row], *, is_judged: bool = True) -> str:
         others = "; ".join(f"{figure.name} {in_words(figure)}" for figure in row.figures if figure.target is None)
         for index, figure in enumerate(judged or row.figures[:1]):
             case = row.case if index == 0 else ""
-            lines.append(
-                f"| {case} | {figure.name} | {_target(figure)} | {in_words(figure)} | {_verdict(row, figure, is_judged=is_judged)} |"
-            )
+            verdict = _verdict(row, figure, is_judged=is_judged)
+            lines.append(f"| {case} | {figure.name} | {_target(figure)} | {in_words(figure)} | {verdict} |")
         if judged and others:
             lines.append(f"| | {others} | | | |")
         lines += [f"| | {note} | | | |" for note in (*row.notes, *(f"**WRONG**: {text}" for text in row.wrong))]
