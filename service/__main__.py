@@ -9,6 +9,7 @@ import uvloop
 
 from service.app import StartFailed, serve
 from service.engine import ModelRefused
+from service.limits import limits_page
 from service.logs import configure_logs
 from service.settings import SettingsError, describe_settings, load_settings
 
@@ -21,6 +22,11 @@ def main() -> int:
         epilog="example: DENOISED_GRPC_PORT=50051 DENOISED_MODELS_DIR=runs/models python -m service",
     )
     parser.add_argument("--print-config", action="store_true", help="print every setting with its value, and exit")
+    parser.add_argument(
+        "--print-limits",
+        action="store_true",
+        help="print the limits and what clients see of them, in Markdown, and exit",
+    )
     arguments = parser.parse_args()
     try:
         settings = load_settings()
@@ -29,6 +35,9 @@ def main() -> int:
         return 2
     if arguments.print_config:
         print(describe_settings(settings))
+        return 0
+    if arguments.print_limits:
+        print(limits_page(settings), end="")
         return 0
     configure_logs(settings)
 

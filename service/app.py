@@ -14,20 +14,22 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
-from denoised.v1 import denoised_pb2_grpc
 from service.admission import Admission, Limits
-from service.batcher import Batcher
+from service.batcher import Batcher, BatcherOptions
+from service.codec_pool import CodecPool
+from service.cost import CostModel, ModelCost
 from service.cpu import usable_core_count
-from service.engine import EngineOptions
+from service.engine import TimedBatch, engine_options
 from service.http import HttpServer, build_http_app
 from service.lifecycle import InFlight, Lifecycle, State
 from service.metrics import Metrics
-from service.pipeline import CodecPool, Denoiser
-from service.registry import Registry, load_models, warm_up
-from service.rpc import SERVICE_NAME, DenoiseServicer, RpcLimits
+from service.pipeline import Denoiser
+from service.registry import Model, Registry, load_models
+from service.rpc import SERVICE_NAME, DenoiseMethods, RpcLimits
 from service.scheduler import Scheduler
 from service.settings import Settings
-from service.status import StatusInterceptor
+from service.status import Calls
+from service.types import ServiceClass
 
 _log = structlog.get_logger()
 
@@ -35,6 +37,8 @@ _log = structlog.get_logger()
 LIVE_SERVICE: Final = "live"
 # Answers are handed to gRPC before they are on the wire; this is for the wire.
 _LAST_BYTES_S: Final = 2.0
+# Calls are over by then, so lanes have at most a batch each; one that hangs must not keep the process.
+_LAST_BATCHES_S: Final = 10.0
 _KEEPALIVE_S: Final = 30
 _KEEPALIVE_TIMEOUT_S: Final = 10
 # Half of the shortest keepalive that clients are told to use, so that none is sent away for pinging.
@@ -58,22 +62,49 @@ class Service:
         self._lifecycle = Lifecycle()
         self._in_flight = InFlight()
         self._clock = clock
-        lane_count = settings.lane_count or max(1, cores // settings.threads_per_lane)
-        self._engine_options = EngineOptions(lane_count, settings.threads_per_lane)
-        self._lanes = ThreadPoolExecutor(lane_count, thread_name_prefix="lane")
-        self._codecs = CodecPool(settings.codec_threads or cores)
-        self._batcher = Batcher(
-            Scheduler(limit_pixel_count=settings.queue_pixels),
-            lane_count=lane_count,
+        self._engine_options = engine_options(
+            cores,
+            lane_count=settings.lane_count,
+            threads_per_lane=settings.threads_per_lane,
             batch_pixel_count=settings.batch_pixels,
-            executor=self._lanes,
+            provider=settings.provider,
+            gpu_memory_bytes=settings.gpu_memory_bytes,
+        )
+        self._costs = CostModel()
+        self._codecs = CodecPool(thread_count=settings.codec_threads or cores, clock=clock)
+        self._metrics.codec_jobs_queued.follow(lambda: self._codecs.queued_count)
+        self._metrics.codec_jobs_busy.follow(lambda: self._codecs.busy_count)
+        self._batcher = Batcher(
+            Scheduler(
+                quantum_s=settings.fairness_quantum_s,
+                weights={
+                    ServiceClass.INTERACTIVE: settings.interactive_weight,
+                    ServiceClass.NORMAL: settings.normal_weight,
+                    ServiceClass.BULK: settings.bulk_weight,
+                },
+            ),
+            lane_count=self._engine_options.lane_count,
+            options=BatcherOptions(
+                batch_pixels=settings.batch_pixels,
+                batch_units=settings.batch_units,
+                staged_units_per_image=settings.staged_units_per_image,
+                wide_units=settings.wide_units and self._engine_options.provider == "cpu",
+                stuck_factor=settings.watchdog_factor,
+                stuck_after_s=settings.stuck_after_s,
+            ),
+            costs=self._costs,
             clock=clock,
             metrics=self._metrics,
         )
         self._health = health.aio.HealthServicer()
         self._http = HttpServer(
-            build_http_app(metrics=self._metrics, is_ready=lambda: self._lifecycle.state is State.SERVING)
+            build_http_app(
+                metrics=self._metrics,
+                is_ready=lambda: self._lifecycle.state is State.SERVING,
+                stuck_lane_count=lambda: self._batcher.stuck_lane_count,
+            )
         )
+        self._ticking: asyncio.Task[None] | None = None
         self._server: grpc.aio.Server | None = None
         self._models: Registry | None = None
 
@@ -106,6 +137,8 @@ class Service:
                 "set DENOISED_GRPC_HOST and DENOISED_GRPC_PORT to an address and a port that are free"
             ) from error
         await server.start()
+        self._batcher.start()
+        self._ticking = asyncio.create_task(self._tick())
         self._models = await self._load()
         self._enter(State.SERVING)
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
@@ -132,48 +165,71 @@ class Service:
                 _log.warning("some requests were not answered in time", drain_timeout_s=self._settings.drain_timeout_s)
         if self._server is not None:
             await self._server.stop(_LAST_BYTES_S)
-        await self._batcher.idle()
-        self._lanes.shutdown()
+        if not await self._batcher.idle(_LAST_BATCHES_S):
+            _log.error("a lane did not come back; its thread is left behind")
+        self._batcher.close(_LAST_BATCHES_S)
         self._codecs.close()
+        if self._ticking is not None:
+            self._ticking.cancel()
         await self._http.stop()
         self._enter(State.STOPPED)
         _log.info("stopped")
 
     async def _load(self) -> Registry:
-        """Loads models and warms them, off the event loop, so that health is answered meanwhile."""
-        loop = asyncio.get_running_loop()
-        models = await loop.run_in_executor(self._lanes, load_models, self._settings.models_dir, self._engine_options)
-        registry = Registry(models, default_name=self._settings.default_model)
-        for model in models:
-            await asyncio.gather(
-                *(
-                    loop.run_in_executor(self._lanes, warm_up, model, lane)
-                    for lane in range(self._engine_options.lane_count)
-                )
-            )
-            self._batcher.add_engine(model.key, model.engine)
-            self._metrics.model_info.labels(*model.key, model.digest).set(1)
-            _log.info("model ready", model=model.contract.name, version=model.contract.version, digest=model.digest)
-        return registry
+        """Loads models one by one, off the event loop, so that health is answered meanwhile and a stop is heard."""
+        loading = load_models(self._settings.models_dir, self._engine_options)
+        models = []
+        with ThreadPoolExecutor(1, thread_name_prefix="load") as loader:
+            while (model := await asyncio.get_running_loop().run_in_executor(loader, next, loading, None)) is not None:
+                models.append(model)
+                self._add(model)
+        return Registry(models, default_name=self._settings.default_model)
+
+    def _add(self, model: Model) -> None:
+        assert model.warm_batch is not None
+        self._costs.add_model(model.key, ModelCost(_seconds_per_pixel(model.warm_batch)))
+        self._batcher.add_engine(model.key, model.engine)
+        self._metrics.model_info[*model.key, model.digest].set(1)
+        self._metrics.model_memory_bytes[model.key].set(model.resident_bytes)
+        _log.info("model ready", model=model.contract.name, version=model.contract.version, digest=model.digest)
+
+    async def _tick(self) -> None:
+        """Now and then: what is overdue ends, lanes that hang are found, and how late the event loop is is seen."""
+        interval_s = self._settings.loop_lag_tick_s
+        while True:
+            due_s = self._clock() + interval_s
+            await asyncio.sleep(interval_s)
+            self._metrics.loop_lag_seconds.observe(max(0.0, self._clock() - due_s))
+            self._batcher.tick()
 
     def _build_server(self) -> grpc.aio.Server:
         settings = self._settings
         denoiser = Denoiser(
             batcher=self._batcher,
             admission=Admission(
-                Limits(settings.image_pixels, settings.queue_requests, settings.memory_bytes), self._metrics
+                Limits(
+                    image_pixels=settings.image_pixels,
+                    chunked_image_pixels=settings.chunked_image_pixels,
+                    queue_requests=settings.queue_requests,
+                    queue_bytes=settings.queue_bytes,
+                    queue_pixels=settings.queue_pixels,
+                    memory_bytes=settings.memory_bytes,
+                ),
+                self._metrics,
             ),
             codecs=self._codecs,
+            costs=self._costs,
             clock=self._clock,
             metrics=self._metrics,
         )
-        servicer = DenoiseServicer(
+        methods = DenoiseMethods(
             denoiser=denoiser,
             registry=self._registry,
             limits=RpcLimits(
                 default_timeout_s=settings.default_timeout_s,
                 message_bytes=settings.message_bytes,
                 image_pixels=settings.image_pixels,
+                chunked_image_pixels=settings.chunked_image_pixels,
                 batch_image_count=settings.batch_image_count,
                 stream_items_in_flight=settings.stream_items_in_flight,
             ),
@@ -182,22 +238,16 @@ class Service:
             clock=self._clock,
             metrics=self._metrics,
         )
-        interceptor = StatusInterceptor(
-            lifecycle=self._lifecycle,
-            in_flight=self._in_flight,
-            metrics=self._metrics,
-            service_prefix=f"/{SERVICE_NAME}/",
-        )
-        server = grpc.aio.server(interceptors=[interceptor], options=_channel_options(settings))
-        register = denoised_pb2_grpc.add_DenoiseServiceServicer_to_server
-        register(servicer, server)  # type: ignore[no-untyped-call]  # generated
+        calls = Calls(lifecycle=self._lifecycle, in_flight=self._in_flight, metrics=self._metrics)
+        server = grpc.aio.server(options=_channel_options(settings))
+        server.add_generic_rpc_handlers((methods.handler(calls),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         if settings.reflection:
             reflection.enable_server_reflection([SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
         return server
 
     def _registry(self) -> Registry:
-        """The loaded models; only asked for while serving, because the interceptor refuses calls before that."""
+        """The loaded models; only asked for while serving, because calls are refused before that."""
         assert self._models is not None
         return self._models
 
@@ -212,16 +262,23 @@ class Service:
 
     def _show(self, current: State) -> None:
         for state in State:
-            self._metrics.state.labels(state.value).set(1 if state is current else 0)
+            self._metrics.state[state.value].set(1 if state is current else 0)
 
 
 async def serve(settings: Settings, *, shutdown: asyncio.Event) -> None:
     """Runs the service until ``shutdown`` is set, then drains it."""
     service = Service(settings)
+    starting = asyncio.ensure_future(service.start())
+    stopping = asyncio.ensure_future(shutdown.wait())
     try:
-        await service.start()
-        await shutdown.wait()
+        await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            starting.result()
+            await stopping
     finally:
+        for task in (starting, stopping):
+            task.cancel()
+        await asyncio.wait((starting, stopping))
         await service.stop()
 
 
@@ -253,3 +310,8 @@ def _write_ports(path: Path, *, grpc_port: int, http_port: int) -> None:
             f"the ports can't be written to {path}: {error.strerror}; set DENOISED_PORTS_FILE to a file in a folder "
             "that exists, or leave it unset"
         ) from error
+
+
+def _seconds_per_pixel(batch: TimedBatch) -> float:
+    """Of one lane, while the others were as busy."""
+    return batch.seconds / (batch.count * batch.height_px * batch.width_px)

@@ -1,41 +1,35 @@
-"""The asyncio shell around the scheduler: takes work in, keeps the lanes busy, completes the waiters.
+"""The shell around the scheduler: takes images in, keeps the lanes busy, tells each image when it is done.
 
-Work-conserving and without timers: whenever something arrives, ends or is taken back, :meth:`Batcher._dispatch`
-looks at the whole state and starts what can start. It is a plain function, so there is no loop that could die.
-The event loop's thread owns all state; only :meth:`_run_batch` and what it calls run in a lane's thread.
+Work-conserving: whenever something arrives, ends or is taken back, :meth:`Batcher._dispatch` looks at the whole state
+and starts what can start; arrivals of one turn of the event loop are looked at together, so that they share a lane's
+wake-up. It is a plain function, so there is no loop that could die. The event loop's thread owns all state.
+
+An image offers a few of its units at a time, and the next ones as these are taken, so a large image never owns the
+queue. :meth:`Batcher.tick` is called now and then: it ends what has outlived its deadline, and finds lanes that hang.
 """
 
 import asyncio
 from collections.abc import Callable, Hashable, Sequence
-from concurrent.futures import Executor
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
 
-import numpy as np
 import structlog
 
-from service.engine import Engine
-from service.errors import DeadlineExceeded, ModelFailed, QueueFull, ServiceError
-from service.metrics import Metrics, Release
-from service.scheduler import Decision, Scheduler, Ticket, TicketsRefused
-from service.types import Units
+from service.cost import CostModel
+from service.engine import WIDE_LANE, Engine
+from service.errors import DeadlineExceeded, LaneStuck, ServiceError
+from service.lanes import Batch, Lane, Tiles
+from service.metrics import Drop, Metrics, Release
+from service.metrics import Lane as LaneKind
+from service.scheduler import Decision, Scheduler, Ticket
+from service.types import ServiceClass
 
 _log = structlog.get_logger()
 
-
-class Unit(Protocol):
-    """A piece of an image: reads its own pixels just before it runs and writes its result just after.
-
-    Both are called in a lane's thread, so an image's units are cut when they run and never wait in memory.
-    """
-
-    def read(self) -> Units:
-        """(1, C, h, w)."""
-        ...
-
-    def write(self, denoised: Units, sigma_map: Units | None) -> None:
-        """(1, C, h, w) and (1, 1, h', w'), None without a map. Raises what shall become of the unit's request."""
-        ...
+# Waking a second thread costs more CPU than this much work is worth while another lane is about to be free.
+_WAKE_S = 0.0005
+# A lone unit shorter than this gains nothing from more threads.
+_LEAST_WIDE_S = 0.004
+_NOTHING_S = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,272 +45,473 @@ class Group:
     """Units of one group can be stacked into one batch."""
 
     model: Hashable
+    channels: int
     height_px: int
     width_px: int
 
+    @property
+    def pixel_count(self) -> int:
+        return self.height_px * self.width_px
 
-@dataclass(slots=True)
-class WorkReport:
-    """How a request's units ran. Times are on the batcher's clock."""
 
+@dataclass(slots=True, eq=False)
+class Submission:
+    """An image's units on their way. ``on_done`` is called at most once: with what went wrong, or None.
+
+    Attributes:
+        available_count: units that may be offered; fewer than ``unit_count`` while the image is still arriving.
+        offered_at_s, started_at_s, ended_at_s: on the batcher's clock; of the first and the last unit.
+        shared_request_count, shared_client_count: the most images, and client connections, in one batch with it.
+    """
+
+    tiles: Tiles
+    group: Group
+    client: Client
+    service_class: ServiceClass
+    deadline_s: float
+    unit_count: int
+    available_count: int
+    unit_cost_s: float
     offered_at_s: float
+    on_done: Callable[["Submission", ServiceError | None], None]
+    on_unit: Callable[[int], None] | None = None
     started_at_s: float = float("inf")
     ended_at_s: float = 0.0
     shared_request_count: int = 0
     shared_client_count: int = 0
+    next_index: int = 0
+    remaining_count: int = 0
+    running_count: int = 0
+    is_over: bool = False
+    queued: "set[Ticket[_Unit]]" = field(default_factory=set)
+    on_still: Callable[[], None] | None = None
 
 
-@dataclass(slots=True, eq=False)
-class _Work:
-    """A request's units on their way; ``done`` is completed exactly once, by :func:`_settle`."""
+class _Unit:
+    """One unit of a submission, as lanes see it."""
 
-    client: Client
-    done: "asyncio.Future[WorkReport]"
-    report: WorkReport
-    remaining_count: int
+    __slots__ = ("index", "submission", "tiles")
+
+    def __init__(self, submission: Submission, index: int) -> None:
+        self.submission = submission
+        self.tiles = submission.tiles
+        self.index = index
+
+    def is_wanted(self, now_s: float) -> bool:
+        return not self.submission.is_over and now_s < self.submission.deadline_s
 
 
 @dataclass(frozen=True, slots=True)
-class _Item:
-    unit: Unit
-    work: _Work
+class BatcherOptions:
+    """How units become batches.
 
+    Attributes:
+        batch_pixels, batch_units: a batch holds at most this many pixels, or one unit, and this many units.
+        staged_units_per_image: units of one image that wait at once.
+        wide_units: whether a lone unit on an idle service gets all cores.
+        stuck_factor, stuck_after_s: a lane hangs when it takes so many times as long as expected, and at least this.
+    """
 
-@dataclass(frozen=True, slots=True)
-class _BatchOutcome:
-    """What a lane's thread brings back: for each ticket, None or what went wrong."""
-
-    errors: Sequence[ServiceError | None]
-    started_at_s: float
-    ended_at_s: float
-    failure_count: int
+    batch_pixels: int
+    batch_units: int
+    staged_units_per_image: int
+    wide_units: bool
+    stuck_factor: float
+    stuck_after_s: float
 
 
 class Batcher:
-    """Runs units of many requests through the engines' lanes."""
+    """Runs units of many images through the lanes."""
 
     def __init__(
         self,
-        scheduler: Scheduler[_Item],
+        scheduler: "Scheduler[_Unit]",
         *,
         lane_count: int,
-        batch_pixel_count: int,
-        executor: Executor,
+        options: BatcherOptions,
+        costs: CostModel,
         clock: Callable[[], float],
         metrics: Metrics,
+        lane_of: Callable[..., Lane] = Lane,
     ) -> None:
-        """``executor`` has at least ``lane_count`` threads; ``clock`` is monotonic and callable from any thread."""
+        """``clock`` is monotonic and callable from any thread; ``lane_of`` makes lanes, for tests that turn them."""
         self._scheduler = scheduler
-        self._idle_lanes = list(range(lane_count))
-        self._lane_count = lane_count
-        self._batch_pixel_count = batch_pixel_count
-        self._executor = executor
+        self._options = options
+        self._costs = costs
         self._clock = clock
         self._metrics = metrics
         self._engines: dict[Hashable, Engine] = {}
-        self._running: set[asyncio.Future[_BatchOutcome]] = set()
-        self._seconds_per_pixel: float | None = None
+        self._lanes = [lane_of(f"lane-{i}", clock=clock, on_done=self._finish) for i in range(lane_count)]
+        self._idle = self._lanes[::-1]
+        self._running: dict[Lane, Batch] = {}
+        self._stuck: set[Lane] = set()
+        self._is_idle = asyncio.Event()
+        self._is_idle.set()
+        self._is_wide = False
+        self._will_dispatch = False
+        self._live: set[Submission] = set()
+        # Predicted work of live images that is not offered yet, in all and of each client that has some.
+        self._unoffered_s = 0.0
+        self._unoffered_by_share_s: dict[Hashable, float] = {}
         metrics.lanes.set(lane_count)
+        metrics.queued_pixels.follow(lambda: scheduler.queued_pixel_count)
+        metrics.queued_units.follow(lambda: scheduler.queued_ticket_count)
+        metrics.queued_work_seconds.follow(lambda: self.queued_s)
+        metrics.busy_lanes.follow(lambda: len(self._running))
+        metrics.stuck_lanes.follow(lambda: len(self._stuck))
+
+    def start(self) -> None:
+        """Starts the lanes' threads; on the event loop."""
+        for lane in self._lanes:
+            lane.start()
+
+    def close(self, timeout_s: float) -> bool:
+        """Ends the lanes' threads; False when one is still at work after that time."""
+        ended = [lane.close(timeout_s) for lane in self._lanes]
+        return all(ended)
+
+    @property
+    def lane_count(self) -> int:
+        return len(self._lanes)
+
+    @property
+    def stuck_lane_count(self) -> int:
+        return len(self._stuck)
 
     def add_engine(self, model: Hashable, engine: Engine) -> None:
         """Makes ``model`` a valid part of a group."""
         self._engines[model] = engine
 
-    def predicted_wait_s(self, pixel_count: int) -> float:
-        """Seconds until ``pixel_count`` more pixels would be done if they had to wait for all that is queued.
+    def backlog_s(self, client: Client, service_class: ServiceClass) -> float:
+        """Predicted seconds of lane time before work that this client offers now would run."""
+        queued_s = self._scheduler.backlog_s(client.share, service_class)
+        own_s = self._unoffered_by_share_s.get(client.share, 0.0)
+        # While its own images pass, fairness lets as much of the others' pass.
+        unoffered_s = own_s + min(self._unoffered_s - own_s, own_s + queued_s)
+        now_s = self._clock()
+        running_s = sum(max(0.0, b.sent_at_s + b.expected_s - now_s) for b in self._running.values())
+        return queued_s + unoffered_s + running_s
 
-        From the measured pace of past batches; 0 before there is one. An upper bound: a fair queue may take
-        this client's work earlier.
+    @property
+    def queued_s(self) -> float:
+        """Predicted seconds of lane time of all that waits."""
+        return self._scheduler.queued_cost_s + self._unoffered_s
+
+    def submit(
+        self,
+        tiles: Tiles,
+        *,
+        group: Group,
+        unit_count: int,
+        available_count: int | None = None,
+        client: Client,
+        service_class: ServiceClass,
+        deadline_s: float,
+        on_done: Callable[[Submission, ServiceError | None], None],
+        on_unit: Callable[[int], None] | None = None,
+    ) -> Submission:
+        """Offers an image's units; ``on_done`` is called on the event loop, never before this returns.
+
+        Args:
+            unit_count: at least 1.
+            available_count: units that may run now, in the order of their numbers; None for all. See :meth:`extend`.
+            deadline_s: absolute, on the clock.
+            on_unit: called with the number of each unit that was done, before ``on_done``.
         """
-        if self._seconds_per_pixel is None:
-            return 0.0
-        return self._seconds_per_pixel * (self._scheduler.queued_pixel_count + pixel_count) / self._lane_count
-
-    async def submit(self, units: Sequence[Unit], *, group: Group, client: Client, deadline_s: float) -> WorkReport:
-        """Runs all units and returns how they ran; takes back what is still queued when it is cancelled or fails.
-
-        Raises:
-            QueueFull: they don't fit in the queue now.
-            DeadlineExceeded: the deadline passed while some were queued.
-            ServiceError: what a unit raised, or ModelFailed when the network did.
-            ValueError: there are no units, so that nothing would ever complete.
-        """
-        if not units:
-            raise ValueError("a request without units has nothing to wait for; submit at least one")
-        work = _Work(
-            client,
-            asyncio.get_running_loop().create_future(),
-            WorkReport(offered_at_s=self._clock()),
-            remaining_count=len(units),
+        if not unit_count:
+            raise ValueError("an image without units has nothing to wait for; submit at least one")
+        submission = Submission(
+            tiles=tiles,
+            group=group,
+            client=client,
+            service_class=service_class,
+            deadline_s=deadline_s,
+            unit_count=unit_count,
+            available_count=unit_count if available_count is None else available_count,
+            unit_cost_s=self._costs.predict_s(group.model, group.height_px, group.width_px),
+            offered_at_s=self._clock(),
+            on_done=on_done,
+            on_unit=on_unit,
+            remaining_count=unit_count,
         )
-        pixel_count = group.height_px * group.width_px
-        tickets = [Ticket(_Item(unit, work), client.share, group, pixel_count, deadline_s) for unit in units]
-        try:
-            self._scheduler.offer(tickets)
-        except TicketsRefused as error:
-            raise QueueFull(
-                f"the queue is full: {error}; send again later, or to another replica",
-                retry_after_s=max(0.05, self.predicted_wait_s(0)),
-            ) from error
-        try:
-            self._dispatch()
-            return await work.done
-        finally:
-            self._drop([ticket for ticket in tickets if ticket.is_queued], reason="cancelled")
-            self._dispatch()
+        self._live.add(submission)
+        self._count_unoffered(submission, unit_count - self._offer(submission))
+        self._dispatch_soon()
+        return submission
 
-    async def idle(self) -> None:
-        """Returns when no batch is running."""
-        while self._running:
-            await asyncio.wait(self._running)
+    def extend(self, submission: Submission, available_count: int) -> None:
+        """More of an image has arrived: its first ``available_count`` units may run."""
+        submission.available_count = available_count
+        if not submission.is_over:
+            self._offer_more(submission)
+            self._dispatch_soon()
 
-    def _drop(self, tickets: Sequence[Ticket[_Item]], *, reason: str) -> None:
-        if tickets:
-            self._scheduler.discard(tickets)
-            self._metrics.units_dropped.labels(reason).inc(len(tickets))
+    def withdraw(self, submission: Submission, *, on_still: Callable[[], None]) -> None:
+        """Drops what has not run; its ``on_done`` is not called any more.
+
+        ``on_still`` is called once none of its units runs, which may be at once: until then lanes use its memory.
+        """
+        if not submission.is_over:
+            self._end(submission, Drop.CANCELLED)
+        if submission.running_count:
+            submission.on_still = on_still
+        else:
+            on_still()
+
+    async def idle(self, timeout_s: float) -> bool:
+        """True once no batch is running; False when the time is up."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._is_idle.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def tick(self) -> None:
+        """Ends images whose deadline has passed, and looks for lanes that hang."""
+        now_s = self._clock()
+        for submission in [s for s in self._live if s.deadline_s <= now_s]:
+            self._settle(
+                submission,
+                DeadlineExceeded("the deadline passed before the image was done; allow more time"),
+                Drop.EXPIRED,
+            )
+        for lane, batch in self._running.items():
+            limit_s = max(self._options.stuck_after_s, self._options.stuck_factor * batch.expected_s)
+            if lane not in self._stuck and now_s - batch.sent_at_s > limit_s:
+                self._give_up(lane, batch, now_s - batch.sent_at_s)
+        self._dispatch()
+
+    def _give_up(self, lane: Lane, batch: Batch, waited_s: float) -> None:
+        """A lane hangs: its images fail now, and it takes no more until it comes back."""
+        self._stuck.add(lane)
+        _log.error("a lane hangs", waited_s=round(waited_s, 3), expected_s=round(batch.expected_s, 3))
+        for unit in batch.units:
+            assert isinstance(unit, _Unit)
+            self._settle(
+                unit.submission,
+                LaneStuck(
+                    f"the network has not answered for {waited_s:.1f} s; send again, another replica will take it"
+                ),
+                Drop.FAILED,
+            )
+
+    def _offer_more(self, submission: Submission) -> None:
+        self._count_unoffered(submission, -self._offer(submission))
+
+    def _offer(self, submission: Submission) -> int:
+        """Queues the next units of an image, a few at a time; returns how many."""
+        last = min(submission.available_count, submission.unit_count)
+        room = self._options.staged_units_per_image - len(submission.queued)
+        stop = min(last, submission.next_index + room)
+        if stop <= submission.next_index:
+            return 0
+        tickets = [
+            Ticket(
+                _Unit(submission, index),
+                submission.client.share,
+                submission.service_class,
+                submission.group,
+                submission.group.pixel_count,
+                submission.unit_cost_s,
+                submission.deadline_s,
+            )
+            for index in range(submission.next_index, stop)
+        ]
+        submission.next_index = stop
+        submission.queued.update(tickets)
+        self._scheduler.offer(tickets)
+        return len(tickets)
+
+    def _count_unoffered(self, submission: Submission, unit_count: int) -> None:
+        """Adds to, or takes from, the work that live images have not offered yet."""
+        if not unit_count:
+            return
+        share, shares = submission.client.share, self._unoffered_by_share_s
+        seconds = submission.unit_cost_s * unit_count
+        shares[share] = shares.get(share, 0.0) + seconds
+        self._unoffered_s += seconds
+        # What sums of floats leave of nothing.
+        if shares[share] < _NOTHING_S:
+            del shares[share]
+        if not shares:
+            self._unoffered_s = 0.0
+
+    def _dispatch_soon(self) -> None:
+        """Once for all that happens in this turn of the event loop."""
+        if not self._will_dispatch:
+            self._will_dispatch = True
+            asyncio.get_running_loop().call_soon(self._dispatch)
 
     def _dispatch(self) -> None:
         """Starts batches while a lane is idle and something is queued; refuses what has expired."""
-        while self._idle_lanes:
-            share = max(1, -(-self._scheduler.queued_pixel_count // self._lane_count))
-            limit = min(self._batch_pixel_count, share)
-            decision = self._scheduler.poll(self._clock(), batch_pixel_count=limit)
+        self._will_dispatch = False
+        scheduler = self._scheduler
+        while self._idle and not self._is_wide and scheduler.queued_ticket_count:
+            now_s = self._clock()
+            if self._is_soon_free(now_s):
+                break
+            decision = scheduler.poll(
+                now_s, batch_pixel_count=self._batch_limit(), batch_ticket_count=self._options.batch_units
+            )
             self._expire(decision)
             if not decision.batch:
                 break
-            self._count_release(decision, limit)
-            self._start(self._idle_lanes.pop(), decision.batch)
-        self._metrics.queued_pixels.set(self._scheduler.queued_pixel_count)
-        self._metrics.queued_units.set(self._scheduler.queued_ticket_count)
-        self._metrics.busy_lanes.set(self._lane_count - len(self._idle_lanes))
+            self._start(decision.batch, now_s)
 
-    def _expire(self, decision: Decision[_Item]) -> None:
-        if decision.expired:
-            self._metrics.units_dropped.labels("expired").inc(len(decision.expired))
+    def _is_soon_free(self, now_s: float) -> bool:
+        """Whether what is queued is so little, and a lane free so soon, that waking another is a waste."""
+        return self._scheduler.queued_cost_s < _WAKE_S and any(
+            batch.sent_at_s + batch.expected_s - now_s < _WAKE_S
+            for lane, batch in self._running.items()
+            if lane not in self._stuck
+        )
+
+    def _batch_limit(self) -> int:
+        """Pixels of the next batch: so that all idle lanes get some, unless that is not worth their waking."""
+        scheduler = self._scheduler
+        most = self._options.batch_pixels
+        if scheduler.queued_cost_s < _WAKE_S * len(self._idle):
+            return most
+        return min(most, -(-scheduler.queued_pixel_count // len(self._idle)))
+
+    def _expire(self, decision: "Decision[_Unit]") -> None:
         for ticket in decision.expired:
-            _settle(
-                ticket.item.work.done,
+            submission = ticket.item.submission
+            submission.queued.discard(ticket)
+            self._settle(
+                submission,
                 DeadlineExceeded("the deadline passed while the image waited for the network; allow more time"),
+                Drop.EXPIRED,
             )
 
-    def _count_release(self, decision: Decision[_Item], limit: int) -> None:
-        with_one_more = sum(ticket.pixel_count for ticket in decision.batch) + decision.batch[0].pixel_count
-        if with_one_more > self._batch_pixel_count:
+    def _start(self, tickets: "Sequence[Ticket[_Unit]]", now_s: float) -> None:
+        group = tickets[0].group
+        assert isinstance(group, Group)
+        engine = self._engines[group.model]
+        units = [ticket.item for ticket in tickets]
+        submissions = {unit.submission for unit in units}
+        for ticket in tickets:
+            ticket.item.submission.queued.discard(ticket)
+            ticket.item.submission.running_count += 1
+        client_count = len({submission.client.connection for submission in submissions})
+        for submission in submissions:
+            submission.shared_request_count = max(submission.shared_request_count, len(submissions))
+            submission.shared_client_count = max(submission.shared_client_count, client_count)
+            if submission.next_index < submission.available_count:
+                self._offer_more(submission)
+        expected_s = self._costs.predict_s(group.model, group.height_px, group.width_px, len(units))
+        self._is_wide = self._takes_all_cores(len(units), expected_s)
+        self._count(tickets, len(submissions), client_count)
+        batch = Batch(
+            engine=engine,
+            engine_lane=WIDE_LANE if self._is_wide else 0,
+            shape=(group.channels, group.height_px, group.width_px),
+            units=units,
+            expected_s=expected_s,
+            sent_at_s=now_s,
+        )
+        lane = self._idle.pop()
+        if not self._is_wide:
+            batch.engine_lane = self._lanes.index(lane)
+        self._running[lane] = batch
+        self._is_idle.clear()
+        lane.put(batch)
+
+    def _takes_all_cores(self, unit_count: int, expected_s: float) -> bool:
+        """A unit that is alone in the service, and found it idle."""
+        return (
+            self._options.wide_units
+            and unit_count == 1
+            and len(self._live) == 1
+            and len(self._idle) == len(self._lanes) > 1
+            and not self._scheduler.queued_ticket_count
+            and expected_s >= _LEAST_WIDE_S
+        )
+
+    def _count(self, tickets: "Sequence[Ticket[_Unit]]", request_count: int, client_count: int) -> None:
+        metrics = self._metrics
+        pixel_count = tickets[0].pixel_count * len(tickets)
+        with_one_more = pixel_count + tickets[0].pixel_count
+        if self._is_wide:
+            release = Release.ALONE
+        elif with_one_more > self._options.batch_pixels:
             release = Release.FULL
-        elif with_one_more > limit and self._scheduler.queued_ticket_count:
+        elif self._scheduler.queued_ticket_count:
             release = Release.LANE_SHARE
         else:
             release = Release.NO_MORE
-        self._metrics.batch_releases.labels(release.value).inc()
+        metrics.batch_releases[release].inc()
+        metrics.batch_units.observe(len(tickets))
+        metrics.batch_requests.observe(request_count)
+        metrics.batch_clients.observe(client_count)
+        metrics.batch_fill.observe(min(1.0, pixel_count / self._options.batch_pixels))
+        metrics.computed_pixels.inc(pixel_count)
 
-    def _start(self, lane: int, batch: Sequence[Ticket[_Item]]) -> None:
-        works = {id(ticket.item.work): ticket.item.work for ticket in batch}.values()
-        client_count = len({work.client.connection for work in works})
-        for work in works:
-            report = work.report
-            report.shared_request_count = max(report.shared_request_count, len(works))
-            report.shared_client_count = max(report.shared_client_count, client_count)
-        self._metrics.batch_units.observe(len(batch))
-        self._metrics.batch_requests.observe(len(works))
-        self._metrics.batch_clients.observe(client_count)
-        self._metrics.computed_pixels.inc(sum(ticket.pixel_count for ticket in batch))
-        group = batch[0].group
-        assert isinstance(group, Group)
-        engine = self._engines[group.model]
-        future = asyncio.get_running_loop().run_in_executor(
-            self._executor, _run_batch, engine, lane, [ticket.item.unit for ticket in batch], self._clock
-        )
-        self._running.add(future)
-        future.add_done_callback(lambda ended: self._finish(lane, batch, ended))
-
-    def _finish(self, lane: int, batch: Sequence[Ticket[_Item]], ended: "asyncio.Future[_BatchOutcome]") -> None:
-        """A batch ended: completes its waiters, frees the lane, starts the next."""
-        self._running.discard(ended)
-        self._idle_lanes.append(lane)
-        outcome = ended.result()
-        self._learn_pace(batch, outcome)
-        self._metrics.batch_failures.inc(outcome.failure_count)
-        for ticket, error in zip(batch, outcome.errors, strict=True):
-            work = ticket.item.work
-            report = work.report
-            report.started_at_s = min(report.started_at_s, outcome.started_at_s)
-            report.ended_at_s = max(report.ended_at_s, outcome.ended_at_s)
-            work.remaining_count -= 1
+    def _finish(self, lane: Lane, batch: Batch) -> None:
+        """A batch ended: tells its images, frees the lane, starts the next."""
+        del self._running[lane]
+        self._idle.append(lane)
+        if lane in self._stuck:
+            self._stuck.discard(lane)
+            _log.warning("a lane that hung has come back")
+        kind = LaneKind.WIDE if batch.engine_lane == WIDE_LANE else LaneKind.NARROW
+        self._is_wide = False
+        self._learn(batch, kind)
+        for unit, error in zip(batch.units, batch.errors, strict=True):
+            assert isinstance(unit, _Unit)
+            submission = unit.submission
+            submission.running_count -= 1
+            submission.remaining_count -= 1
+            submission.started_at_s = min(submission.started_at_s, batch.started_at_s)
+            submission.ended_at_s = batch.ended_at_s
+            if error is None and submission.on_unit is not None and not submission.is_over:
+                _tell(submission.on_unit, unit.index)
             if error is not None:
-                _settle(work.done, error)
-            elif work.remaining_count == 0:
-                _settle(work.done, report)
-        self._dispatch()
+                self._settle(submission, error, Drop.FAILED)
+            elif submission.remaining_count == 0:
+                self._settle(submission, None, Drop.CANCELLED)
+            if submission.running_count == 0 and submission.on_still is not None:
+                submission.on_still()
+                submission.on_still = None
+        if self._scheduler.queued_ticket_count:
+            self._dispatch()
+        if not self._running:
+            self._is_idle.set()
 
-    def _learn_pace(self, batch: Sequence[Ticket[_Item]], outcome: _BatchOutcome) -> None:
-        seconds = outcome.ended_at_s - outcome.started_at_s
+    def _learn(self, batch: Batch, kind: LaneKind) -> None:
+        seconds = batch.ended_at_s - batch.started_at_s
         self._metrics.batch_seconds.observe(seconds)
-        pace = seconds / sum(ticket.pixel_count for ticket in batch)
-        # An eighth of the newest: steady under mixed sizes, and settled after some twenty batches.
-        self._seconds_per_pixel = pace if self._seconds_per_pixel is None else (self._seconds_per_pixel * 7 + pace) / 8
+        self._metrics.lane_busy_seconds[kind].inc(seconds)
+        if batch.failure_count:
+            self._metrics.batch_failures.inc(batch.failure_count)
+        elif kind is LaneKind.NARROW and not any(batch.errors):
+            _, height_px, width_px = batch.shape
+            unit = batch.units[0]
+            assert isinstance(unit, _Unit)
+            self._costs.observe(unit.submission.group.model, height_px, width_px, len(batch.units), seconds)
+
+    def _settle(self, submission: Submission, error: ServiceError | None, drop: Drop) -> None:
+        """Ends an image once; one that is over is left alone."""
+        if submission.is_over:
+            return
+        self._end(submission, drop)
+        _tell(submission.on_done, submission, error)
+
+    def _end(self, submission: Submission, drop: Drop) -> None:
+        submission.is_over = True
+        self._live.discard(submission)
+        self._count_unoffered(submission, submission.next_index - submission.unit_count)
+        if submission.queued:
+            self._metrics.units_dropped[drop].inc(len(submission.queued))
+            self._scheduler.discard(submission.queued)
+            submission.queued.clear()
+            self._dispatch_soon()
 
 
-def _settle(future: "asyncio.Future[WorkReport]", outcome: WorkReport | ServiceError) -> None:
-    """Completes a waiter; one that has gone, or was completed before, is left alone."""
-    if future.done():
-        return
-    if isinstance(outcome, ServiceError):
-        future.set_exception(outcome)
-    else:
-        future.set_result(outcome)
-
-
-def _run_batch(engine: Engine, lane: int, units: Sequence[Unit], clock: Callable[[], float]) -> _BatchOutcome:
-    """In a lane's thread: reads, computes and writes the units. Never raises; each unit has its own outcome."""
-    started_at_s = clock()
-    errors: list[ServiceError | None] = [None] * len(units)
+def _tell(listener: Callable[..., None], *news: object) -> None:
+    """Whoever waits for the others in this batch must be told, too, even if this one fails to listen."""
     try:
-        failure_count = _run_part(engine, lane, units, range(len(units)), errors)
-    except Exception as error:  # noqa: BLE001 -- a lane that raised would never answer its waiters
-        errors, failure_count = [_as_service_error(error)] * len(units), 1
-    return _BatchOutcome(errors, started_at_s, clock(), failure_count)
-
-
-def _run_part(
-    engine: Engine, lane: int, units: Sequence[Unit], indices: Sequence[int], errors: list[ServiceError | None]
-) -> int:
-    """Runs some of the units as one batch; one that fails is halved until the culprit is alone.
-
-    Returns how many runs failed.
-    """
-    readable, arrays = [], []
-    for index in indices:
-        try:
-            arrays.append(units[index].read())
-            readable.append(index)
-        except Exception as error:  # noqa: BLE001 -- whatever a unit raises is its request's outcome
-            errors[index] = _as_service_error(error)
-    if not readable:
-        return 0
-    try:
-        images, sigma_maps = engine.run(np.concatenate(arrays) if len(arrays) > 1 else arrays[0], lane=lane)
-    except Exception as error:  # noqa: BLE001 -- ONNX Runtime's exceptions have no common public base
-        if len(readable) == 1:
-            errors[readable[0]] = _as_service_error(error)
-            return 1
-        _log.warning("batch failed, splitting it", unit_count=len(readable), exc_info=True)
-        half = len(readable) // 2
-        return (
-            1
-            + _run_part(engine, lane, units, readable[:half], errors)
-            + _run_part(engine, lane, units, readable[half:], errors)
-        )
-    for position, index in enumerate(readable):
-        try:
-            part = slice(position, position + 1)
-            units[index].write(images[part], None if sigma_maps is None else sigma_maps[part])
-        except Exception as error:  # noqa: BLE001 -- whatever a unit raises is its request's outcome
-            errors[index] = _as_service_error(error)
-    return 0
-
-
-def _as_service_error(error: Exception) -> ServiceError:
-    if isinstance(error, ServiceError):
-        return error
-    _log.error("the network failed on a unit", exc_info=error)
-    return ModelFailed("the network failed on this image; the cause is in the service's log")
+        listener(*news)
+    except Exception:  # noqa: BLE001 -- the listener's failure must not be the batcher's
+        _log.exception("an image could not be told what became of it")

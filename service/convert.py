@@ -1,19 +1,22 @@
-"""Between the API's messages and the service's own types; every field of a request is checked here, once."""
+"""Between the API's messages and the service's own types; every field of a request is checked here, once.
 
-import math
+All that follows from a request without its data is a recipe. Clients send thousands of requests that differ in
+nothing else, so recipes are remembered under the very bytes that they came from.
+"""
+
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from google.protobuf.duration_pb2 import Duration
-
 from denoised.contract import Capability, Precision, SampleLevels
 from denoised.v1 import denoised_pb2 as pb
-from service import codec
+from service import codec, wire
 from service.codec import SampleLayout, SampleType
-from service.errors import InvalidImage, InvalidOption, InvalidSamples
-from service.pipeline import Options, Outcome, Source
-from service.registry import Model
-from service.types import Container, Image, ImageHeader
+from service.errors import ImageTooLarge, InvalidImage, InvalidOption, InvalidSamples
+from service.pipeline import Denoiser, FileOrder, Levels, Options, Outcome, RawOrder
+from service.pixels import Scale
+from service.registry import Model, Registry
+from service.types import Container, Data, Image, ServiceClass
 
 _CONTAINERS: Final[dict[pb.Container, Container]] = {
     pb.CONTAINER_PNG: Container.PNG,
@@ -33,6 +36,12 @@ _LAYOUTS: Final[dict[pb.SampleLayout, SampleLayout]] = {
     pb.SAMPLE_LAYOUT_CHW: SampleLayout.CHW,
 }
 _LAYOUT_NUMBERS: Final = {SampleLayout.HWC: pb.SAMPLE_LAYOUT_HWC, SampleLayout.CHW: pb.SAMPLE_LAYOUT_CHW}
+_CLASSES: Final[dict[pb.ServiceClass, ServiceClass]] = {
+    pb.SERVICE_CLASS_UNSPECIFIED: ServiceClass.NORMAL,
+    pb.SERVICE_CLASS_INTERACTIVE: ServiceClass.INTERACTIVE,
+    pb.SERVICE_CLASS_NORMAL: ServiceClass.NORMAL,
+    pb.SERVICE_CLASS_BULK: ServiceClass.BULK,
+}
 _CAPABILITIES: Final[dict[Capability, pb.Capability]] = {
     "denoise": pb.CAPABILITY_DENOISE,
     "encode": pb.CAPABILITY_ENCODE,
@@ -41,160 +50,147 @@ _CAPABILITIES: Final[dict[Capability, pb.Capability]] = {
 }
 _PRECISIONS: Final[dict[Precision, pb.Precision]] = {"fp32": pb.PRECISION_FP32, "int8": pb.PRECISION_INT8}
 _DEFAULT_JPEG_QUALITY: Final = 95
-# More than an answer holds beside its image's data: numbers, durations, the model's digest, and its name and version,
-# which are names of folders.
-_BESIDE_DATA_BYTES: Final = 1024
+# Requests without their data have some thirty bytes, a few hundred with a colour's levels and a model's name; there
+# are as many as there are sizes of images.
+_REMEMBERED_COUNT: Final = 1024
+_REMEMBERED_BYTES: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
-class _Levels:
-    """Black and white as a request states them."""
+class Recipe:
+    """What follows from a request without its data.
 
-    black: float | None
-    white: float | None
-
-    @classmethod
-    def stated_by(cls, image: pb.EncodedImage | pb.RawImage) -> "_Levels":
-        return cls(
-            image.black_level if image.HasField("black_level") else None,
-            image.white_level if image.HasField("white_level") else None,
-        )
-
-    def or_those_of(self, levels: SampleLevels, header: ImageHeader) -> "_Levels":
-        """The model's where none is stated: who states one of them describes samples of another make."""
-        if self == _Levels(None, None) and _type_of(levels).dtype.itemsize * 8 == header.bits:
-            return _Levels(levels.black, levels.white)
-        return self
-
-
-@dataclass(frozen=True, slots=True)
-class EncodedSource:
-    """An image file."""
-
-    data: bytes
-    header: ImageHeader
-    levels: _Levels
-
-    @property
-    def size_bytes(self) -> int:
-        return len(self.data)
-
-    def decode(self, levels: SampleLevels) -> Image:
-        chosen = self.levels.or_those_of(levels, self.header)
-        return codec.decode(self.data, self.header, black_level=chosen.black, white_level=chosen.white)
-
-
-@dataclass(frozen=True, slots=True)
-class RawSource:
-    """Raw samples."""
-
-    data: bytes
-    header: ImageHeader
-    layout: SampleLayout
-    levels: _Levels
-
-    @property
-    def size_bytes(self) -> int:
-        return len(self.data)
-
-    def decode(self, levels: SampleLevels) -> Image:
-        chosen = self.levels.or_those_of(levels, self.header)
-        return codec.decode_raw(
-            self.data, self.header, layout=self.layout, black_level=chosen.black, white_level=chosen.white
-        )
-
-
-def source_of(image: pb.Image) -> Source:
-    """The image of a request, its header read.
-
-    Raises:
-        InvalidArgument: no image, or its header is wrong.
+    Attributes:
+        order: what is asked for.
+        own: the request's image as it came, without its data.
+        answer: how raw samples come back; None for files, whose answer's form follows from what they hold.
+        model: the reply's model field, serialised.
     """
-    match image.WhichOneof("content"):
-        case "encoded":
-            claimed = image.encoded.container
-            if claimed == pb.CONTAINER_RAW or (claimed and claimed not in _CONTAINERS):
-                raise InvalidImage(
-                    f"container is {claimed}, which no file is; leave it out, or send raw samples as image.raw",
-                    field="image.encoded.container",
-                )
-            data = image.encoded.data
-            header = codec.sniff(data, claimed=_CONTAINERS.get(claimed))
-            return EncodedSource(data, header, _Levels.stated_by(image.encoded))
-        case "raw":
-            return _raw_source(image.raw)
-        case _:
-            raise InvalidImage("the request has no image; set image.encoded or image.raw", field="image")
+
+    order: RawOrder | FileOrder
+    own: wire.Content
+    answer: wire.Content | None
+    model: bytes
 
 
-def options_of(options: pb.DenoiseOptions, image: pb.Image) -> Options:
-    """The options of a request, defaults filled in.
+class Recipes:
+    """Recipes by the bytes of requests without their data."""
 
-    Raises:
-        InvalidOption: one is out of its range.
-    """
-    strength = options.strength if options.HasField("strength") else 1.0
-    if not 0.0 <= strength <= 1.0:  # false for NaN, too
-        raise InvalidOption(f"strength is {strength}; it must lie in 0..1", field="options.strength")
-    number = options.output_container
-    if number and number not in _CONTAINERS:
-        raise InvalidOption(
-            f"output_container is {number}; known: {', '.join(pb.Container.keys())}", field="options.output_container"
+    def __init__(self, *, registry: Callable[[], Registry], denoiser: Denoiser) -> None:
+        self._registry = registry
+        self._denoiser = denoiser
+        self._remembered: dict[bytes, Recipe] = {}
+
+    def of(self, rest: bytes) -> Recipe:
+        """The recipe of a request; see :func:`service.wire.split_request`.
+
+        Raises:
+            InvalidArgument: a field has a value that it can't have.
+            ModelUnknown, CapabilityMissing: it asks for a model that can't serve it.
+        """
+        recipe = self._remembered.get(rest)
+        if recipe is None:
+            recipe = self._made_of(wire.parse(pb.DenoiseRequest, rest), in_chunks=False)
+            if len(rest) <= _REMEMBERED_BYTES:
+                if len(self._remembered) >= _REMEMBERED_COUNT:
+                    self._remembered.clear()
+                self._remembered[rest] = recipe
+        return recipe
+
+    def of_header(self, header: pb.ImageHeader) -> Recipe:
+        """The recipe of an image that comes in chunks; raises as :meth:`of`."""
+        return self._made_of(pb.DenoiseRequest(image=header.image, options=header.options), in_chunks=True)
+
+    def _made_of(self, request: pb.DenoiseRequest, *, in_chunks: bool) -> Recipe:
+        model = self._registry().get(request.options.model, request.options.model_version)
+        options = _options_of(request.options, request.image)
+        reference = pb.DenoiseResponse(model=_reference(model)).SerializeToString()
+        match request.image.WhichOneof("content"):
+            case "encoded":
+                encoded = request.image.encoded
+                file_order = FileOrder(model, options, _claimed(encoded), _levels_stated_by(encoded))
+                return Recipe(file_order, _content(encoded), None, reference)
+            case "raw":
+                raw = request.image.raw
+                raw_order = self._raw_order(raw, model, options, in_chunks=in_chunks)
+                return Recipe(raw_order, _content(raw), _raw_content(raw, raw_order.scale), reference)
+            case _:
+                raise InvalidImage("the request has no image; set image.encoded or image.raw", field="image")
+
+    def _raw_order(self, raw: pb.RawImage, model: Model, options: Options, *, in_chunks: bool) -> RawOrder:
+        if raw.sample_type not in _SAMPLE_TYPES:
+            raise InvalidSamples(
+                f"sample_type is {raw.sample_type}; it must be one of: {', '.join(pb.SampleType.keys()[1:])}",
+                field="image.raw.sample_type",
+            )
+        if raw.layout not in _LAYOUTS:
+            raise InvalidSamples(
+                f"layout is {raw.layout}; known: {', '.join(pb.SampleLayout.keys())}", field="image.raw.layout"
+            )
+        header = codec.raw_header(
+            height_px=raw.height_px,
+            width_px=raw.width_px,
+            channel_count=raw.channel_count,
+            sample_type=_SAMPLE_TYPES[raw.sample_type],
         )
-    quality = options.jpeg_quality if options.HasField("jpeg_quality") else _DEFAULT_JPEG_QUALITY
-    if not 1 <= quality <= 100:
-        raise InvalidOption(f"jpeg_quality is {quality}; it must lie in 1..100", field="options.jpeg_quality")
-    return Options(
-        strength=strength,
-        output_container=_CONTAINERS.get(number),
-        jpeg_quality=quality,
-        raw_layout=_LAYOUTS.get(image.raw.layout, SampleLayout.HWC),
+        geometry = self._denoiser.geometry(header, model, options, in_chunks=in_chunks)
+        levels = _levels_stated_by(raw).or_those_of(model.contract.levels, header)
+        black, white = codec.resolve_levels(levels.black, levels.white, bits=header.bits, field="image.raw")
+        scale = Scale(black, white, model.contract.noise.clip)
+        return RawOrder(model, options, geometry, _LAYOUTS[raw.layout], scale)
+
+
+class Replies:
+    """Outcomes as the parts of a serialised reply. One message is filled again and again: making one costs more."""
+
+    def __init__(self) -> None:
+        self._rest = pb.DenoiseResponse()
+
+    def response_parts(self, outcome: Outcome, recipe: Recipe) -> tuple[list[Data], int]:
+        """A DenoiseResponse in parts, and its length; see :mod:`service.wire`."""
+        return wire.response_parts(self._content_of(outcome, recipe), outcome.data, self._rest_of(outcome, recipe))
+
+    def _content_of(self, outcome: Outcome, recipe: Recipe) -> wire.Content:
+        if outcome.image is None:
+            return recipe.own if outcome.findings is None or recipe.answer is None else recipe.answer
+        if outcome.container is Container.RAW:
+            return _content(_raw_message(outcome.image, recipe.order.options.raw_layout))
+        return _content(pb.EncodedImage(container=_CONTAINER_NUMBERS[outcome.container]))
+
+    def _rest_of(self, outcome: Outcome, recipe: Recipe) -> bytes:
+        rest, timings, findings = self._rest, outcome.timings, outcome.findings
+        for duration, seconds in (
+            (rest.timings.decode, timings.decode_s),
+            (rest.timings.queue, timings.queue_s),
+            (rest.timings.compute, timings.compute_s),
+            (rest.timings.encode, timings.encode_s),
+            (rest.timings.total, timings.total_s),
+        ):
+            nanoseconds = max(0, int(seconds * 1e9))
+            duration.seconds, duration.nanos = divmod(nanoseconds, 1_000_000_000)
+        rest.ClearField("report")
+        rest.ClearField("batching")
+        if findings is not None:
+            report, batching = rest.report, rest.batching
+            if findings.noise_sigma is not None:
+                noise = recipe.order.model.contract.noise
+                report.noise_sigma = findings.noise_sigma
+                if noise.sigma_max > 0.0:
+                    report.sigma_in_trained_range = noise.sigma_min <= findings.noise_sigma <= noise.sigma_max
+            report.clipped_sample_count = findings.clipped_sample_count
+            batching.tile_count = findings.tile_count
+            batching.shared_request_count = findings.shared_request_count
+            batching.shared_client_count = findings.shared_client_count
+        return rest.SerializeToString() + recipe.model
+
+
+def too_large(size_bytes: int, limit_bytes: int) -> ImageTooLarge:
+    """The answer does not fit a message."""
+    return ImageTooLarge(
+        f"the answer has {size_bytes} bytes; a message holds at most {limit_bytes}; "
+        "ask for JPEG, or send the image in chunks in a DenoiseStream",
+        field="options.output_container",
     )
-
-
-def timeout_s(frame: pb.DenoiseStreamRequest) -> float:
-    """The time that an item of a stream may take.
-
-    Raises:
-        InvalidOption: it is not more than zero.
-    """
-    seconds = frame.timeout.seconds + frame.timeout.nanos / 1e9
-    if not seconds > 0:
-        raise InvalidOption(f"timeout is {seconds} s; it must be more than 0", field="timeout")
-    return seconds
-
-
-def response_of(outcome: Outcome, request: pb.DenoiseRequest, model: Model) -> pb.DenoiseResponse:
-    """The answer to a request."""
-    response = pb.DenoiseResponse(
-        image=request.image if outcome.answer is None else _image_message(outcome, request.image),
-        timings=pb.Timings(
-            decode=_duration(outcome.timings.decode_s),
-            queue=_duration(outcome.timings.queue_s),
-            compute=_duration(outcome.timings.compute_s),
-            encode=_duration(outcome.timings.encode_s),
-            total=_duration(outcome.timings.total_s),
-        ),
-        model=_reference(model),
-    )
-    findings = outcome.findings
-    if findings is not None:
-        sigma, noise = findings.noise_sigma, model.contract.noise
-        if sigma is not None:
-            response.report.noise_sigma = sigma
-            if noise.sigma_max > 0.0:
-                response.report.sigma_in_trained_range = noise.sigma_min <= sigma <= noise.sigma_max
-        response.report.clipped_sample_count = findings.clipped_sample_count
-        response.batching.tile_count = findings.tile_count
-        response.batching.shared_request_count = findings.shared_request_count
-        response.batching.shared_client_count = findings.shared_client_count
-    return response
-
-
-def most_bytes(outcome: Outcome, source: Source) -> int:
-    """What an answer takes in a message, at most. Asking the message itself costs as much as writing it."""
-    data_bytes = source.size_bytes if outcome.answer is None else len(outcome.answer.data)
-    return data_bytes + _BESIDE_DATA_BYTES
 
 
 def model_message(model: Model, *, is_default: bool) -> pb.Model:
@@ -221,53 +217,83 @@ def model_message(model: Model, *, is_default: bool) -> pb.Model:
     )
 
 
+def _options_of(options: pb.DenoiseOptions, image: pb.Image) -> Options:
+    """The options of a request, defaults filled in. Raises InvalidOption when one is out of its range."""
+    strength = options.strength if options.HasField("strength") else 1.0
+    if not 0.0 <= strength <= 1.0:  # false for NaN, too
+        raise InvalidOption(f"strength is {strength}; it must lie in 0..1", field="options.strength")
+    number = options.output_container
+    if number and number not in _CONTAINERS:
+        raise InvalidOption(
+            f"output_container is {number}; known: {', '.join(pb.Container.keys())}", field="options.output_container"
+        )
+    quality = options.jpeg_quality if options.HasField("jpeg_quality") else _DEFAULT_JPEG_QUALITY
+    if not 1 <= quality <= 100:
+        raise InvalidOption(f"jpeg_quality is {quality}; it must lie in 1..100", field="options.jpeg_quality")
+    if options.service_class not in _CLASSES:
+        raise InvalidOption(
+            f"service_class is {options.service_class}; known: {', '.join(pb.ServiceClass.keys())}",
+            field="options.service_class",
+        )
+    return Options(
+        strength=strength,
+        output_container=_CONTAINERS.get(number),
+        jpeg_quality=quality,
+        raw_layout=_LAYOUTS.get(image.raw.layout, SampleLayout.HWC),
+        service_class=_CLASSES[options.service_class],
+    )
+
+
+def _claimed(encoded: pb.EncodedImage) -> Container | None:
+    claimed = encoded.container
+    if claimed == pb.CONTAINER_RAW or (claimed and claimed not in _CONTAINERS):
+        raise InvalidImage(
+            f"container is {claimed}, which no file is; leave it out, or send raw samples as image.raw",
+            field="image.encoded.container",
+        )
+    return _CONTAINERS.get(claimed)
+
+
+def _levels_stated_by(image: pb.EncodedImage | pb.RawImage) -> Levels:
+    return Levels(
+        image.black_level if image.HasField("black_level") else None,
+        image.white_level if image.HasField("white_level") else None,
+    )
+
+
 def _type_of(levels: SampleLevels) -> SampleType:
     return SampleType[levels.sample_type.upper()]
 
 
-def _raw_source(raw: pb.RawImage) -> RawSource:
-    if raw.sample_type not in _SAMPLE_TYPES:
-        raise InvalidSamples(
-            f"sample_type is {raw.sample_type}; it must be one of: {', '.join(pb.SampleType.keys()[1:])}",
-            field="image.raw.sample_type",
-        )
-    if raw.layout not in _LAYOUTS:
-        raise InvalidSamples(
-            f"layout is {raw.layout}; known: {', '.join(pb.SampleLayout.keys())}", field="image.raw.layout"
-        )
-    header = codec.raw_header(
+def _raw_content(raw: pb.RawImage, scale: Scale) -> wire.Content:
+    """How raw samples come back: as they came, with levels in any case."""
+    answer = pb.RawImage(
+        sample_type=raw.sample_type,
+        layout=_LAYOUT_NUMBERS[_LAYOUTS[raw.layout]],
         height_px=raw.height_px,
         width_px=raw.width_px,
         channel_count=raw.channel_count,
-        sample_type=_SAMPLE_TYPES[raw.sample_type],
+        black_level=scale.black_level,
+        white_level=scale.white_level,
     )
-    return RawSource(raw.data, header, _LAYOUTS[raw.layout], _Levels.stated_by(raw))
+    return _content(answer)
 
 
-def _image_message(outcome: Outcome, asked: pb.Image) -> pb.Image:
-    answer = outcome.answer
-    assert answer is not None
-    if outcome.container is not Container.RAW:
-        return pb.Image(encoded=pb.EncodedImage(data=answer.data, container=_CONTAINER_NUMBERS[outcome.container]))
-    image = answer.image
-    return pb.Image(
-        raw=pb.RawImage(
-            data=answer.data,
-            sample_type=_SAMPLE_TYPE_NUMBERS[image.colour.dtype],
-            layout=_LAYOUT_NUMBERS[_LAYOUTS[asked.raw.layout]],
-            height_px=image.height_px,
-            width_px=image.width_px,
-            channel_count=image.channel_count,
-            black_level=image.black_level,
-            white_level=image.white_level,
-        )
+def _raw_message(image: Image, layout: SampleLayout) -> pb.RawImage:
+    return pb.RawImage(
+        sample_type=_SAMPLE_TYPE_NUMBERS[image.colour.dtype],
+        layout=_LAYOUT_NUMBERS[layout],
+        height_px=image.height_px,
+        width_px=image.width_px,
+        channel_count=image.channel_count,
+        black_level=image.black_level,
+        white_level=image.white_level,
     )
+
+
+def _content(image: pb.EncodedImage | pb.RawImage) -> wire.Content:
+    return wire.Content(is_raw=isinstance(image, pb.RawImage), head=image.SerializeToString())
 
 
 def _reference(model: Model) -> pb.ModelReference:
     return pb.ModelReference(name=model.contract.name, version=model.contract.version, digest=model.digest)
-
-
-def _duration(seconds: float) -> Duration:
-    nanoseconds = 0 if not math.isfinite(seconds) else max(0, round(seconds * 1e9))
-    return Duration(seconds=nanoseconds // 10**9, nanos=nanoseconds % 10**9)

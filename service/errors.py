@@ -2,11 +2,13 @@
 
     ServiceError
       InvalidArgument         the request can never succeed; ``field`` says which part of it
+        InvalidMessage          MESSAGE_INVALID
         InvalidImage            IMAGE_UNDECODABLE
         UnsupportedImage        IMAGE_UNSUPPORTED
         ImageTooLarge           IMAGE_TOO_LARGE
         InvalidSamples          SAMPLES_INVALID
         InvalidOption           OPTION_INVALID
+        InvalidChunks           CHUNKS_INVALID
       ModelUnknown            MODEL_UNKNOWN
       CapabilityMissing       CAPABILITY_MISSING: the model is there, but is made for something else
       Overloaded              worth sending again after ``retry_after_s``
@@ -14,7 +16,9 @@
         MemoryBudgetExceeded    MEMORY_BUDGET
         DeadlineUnreachable     DEADLINE_UNREACHABLE
       DeadlineExceeded        DEADLINE_EXCEEDED
-      Unavailable             NOT_READY while starting, DRAINING while stopping
+      Unavailable             NOT_READY while starting
+        Draining                DRAINING: while stopping
+        LaneStuck               ENGINE_STUCK: a batch did not come back
       NotImplementedYet       NOT_IMPLEMENTED
       ItemCancelled           CANCELLED
       ClientGone              CLIENT_GONE: nobody is there to be told
@@ -24,13 +28,25 @@ Messages name the value, the limit and the remedy. ``reason`` is stable: clients
 refusal metric uses it as its label.
 """
 
-from typing import ClassVar
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import ClassVar, Final
+
+_NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class ServiceError(Exception):
-    """Base of all; ``reason`` is the stable UPPER_SNAKE name."""
+    """Base of all.
+
+    Attributes:
+        reason: the stable UPPER_SNAKE name, of ErrorInfo and of the refusal metric.
+        retry_after_s: when it is worth sending again; None when that would fail in the same way.
+        metadata: what a program may want to know of the refusal, for ErrorInfo; keys are lowerCamelCase or one word.
+    """
 
     reason: ClassVar[str] = "INTERNAL"
+    retry_after_s: float | None = None
+    metadata: Mapping[str, str] = _NOTHING
 
 
 class InvalidArgument(ServiceError):
@@ -42,6 +58,12 @@ class InvalidArgument(ServiceError):
         """``field`` is the path of the offending field in the request, such as ``image.encoded.data``."""
         super().__init__(message)
         self.field = field
+
+
+class InvalidMessage(InvalidArgument):
+    """The bytes are no message of the API."""
+
+    reason = "MESSAGE_INVALID"
 
 
 class InvalidImage(InvalidArgument):
@@ -74,6 +96,15 @@ class InvalidOption(InvalidArgument):
     reason = "OPTION_INVALID"
 
 
+class InvalidChunks(InvalidArgument):
+    """The chunks of an image that break the stream's rules.
+
+    None without a header, no second header, as many bytes as the header announced, nothing after the last one.
+    """
+
+    reason = "CHUNKS_INVALID"
+
+
 class ModelUnknown(ServiceError):
     """No such model or version is loaded."""
 
@@ -91,13 +122,16 @@ class Overloaded(ServiceError):
 
     reason = "OVERLOADED"
 
-    def __init__(self, message: str, *, retry_after_s: float) -> None:
+    retry_after_s: float
+
+    def __init__(self, message: str, *, retry_after_s: float, metadata: Mapping[str, str] = _NOTHING) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+        self.metadata = metadata
 
 
 class QueueFull(Overloaded):
-    """The queue holds as much as it may."""
+    """The queue holds as much as it may; ``metadata["cap"]`` says of what: requests, bytes or pixels."""
 
     reason = "QUEUE_FULL"
 
@@ -124,12 +158,19 @@ class Unavailable(ServiceError):
     """The service takes no requests now; another replica may."""
 
     reason = "NOT_READY"
+    retry_after_s = 1.0
 
 
 class Draining(Unavailable):
     """The service is stopping."""
 
     reason = "DRAINING"
+
+
+class LaneStuck(Unavailable):
+    """The batch that the image was in did not come back, or no lane is left that could take it."""
+
+    reason = "ENGINE_STUCK"
 
 
 class NotImplementedYet(ServiceError):
@@ -160,3 +201,21 @@ class NonFiniteOutput(ModelFailed):
     """The network answered NaN or infinity for this image."""
 
     reason = "NONFINITE_OUTPUT"
+
+
+def all_reasons() -> tuple[str, ...]:
+    """Every reason that a client can see, sorted."""
+    return tuple(
+        sorted({error.reason for error in _family(ServiceError)} - {Overloaded.reason, InvalidArgument.reason})
+    )
+
+
+def error_of(reason: str) -> type[ServiceError]:
+    """The error with this reason; StopIteration when there is none."""
+    return next(error for error in _family(ServiceError) if error.reason == reason)
+
+
+def _family(error: type[ServiceError]) -> Iterator[type[ServiceError]]:
+    yield error
+    for child in error.__subclasses__():
+        yield from _family(child)

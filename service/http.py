@@ -9,13 +9,20 @@ from service.metrics import Metrics
 _EXPOSITION_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
-def build_http_app(*, metrics: Metrics, is_ready: Callable[[], bool]) -> web.Application:
-    """``/metrics``; ``/healthz`` (the event loop turns); ``/readyz`` (200 only while requests are taken)."""
+def build_http_app(
+    *, metrics: Metrics, is_ready: Callable[[], bool], stuck_lane_count: Callable[[], int]
+) -> web.Application:
+    """``/metrics``; ``/healthz`` (the event loop turns, no lane hangs); ``/readyz`` (200 while requests are taken).
+
+    A lane that hangs can't be mended from inside; a probe that fails gets the process restarted.
+    """
 
     async def exposition(_: web.Request) -> web.Response:
         return web.Response(body=metrics.exposition(), headers={"Content-Type": _EXPOSITION_TYPE})
 
     async def live(_: web.Request) -> web.Response:
+        if count := stuck_lane_count():
+            return web.Response(status=503, text=f"{count} lanes hang\n")
         return web.Response(text="ok\n")
 
     async def ready(_: web.Request) -> web.Response:

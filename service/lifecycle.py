@@ -1,8 +1,6 @@
 """The states of the service, the legal ways between them as a table, and what is still to be answered."""
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import Enum
 from typing import Final
 
@@ -63,17 +61,17 @@ class InFlight:
         self._idle = asyncio.Event()
         self._idle.set()
 
-    @contextmanager
-    def hold(self) -> Iterator[None]:
-        """Counts one request for the length of the block."""
+    def enter(self) -> None:
+        """One more."""
         self._count += 1
-        self._idle.clear()
-        try:
-            yield
-        finally:
-            self._count -= 1
-            if self._count == 0:
-                self._idle.set()
+        if self._count == 1:
+            self._idle.clear()
+
+    def leave(self) -> None:
+        """One less; each :meth:`enter` has one."""
+        self._count -= 1
+        if self._count == 0:
+            self._idle.set()
 
     async def wait_idle(self, timeout_s: float) -> bool:
         """True once all are answered, False when the time is up."""

@@ -1,14 +1,13 @@
 """The models that are loaded: found in the store, checked, warmed, chosen by name and version."""
 
-from collections.abc import Sequence
+import resource
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-
 from denoised.contract import ModelContract
-from service.engine import EngineOptions, ModelRefused, OnnxEngine
+from service.engine import EngineOptions, ModelRefused, OnnxEngine, TimedBatch
 from service.errors import ModelUnknown
 
 MODEL_FILE: Final = "model.onnx"
@@ -16,11 +15,22 @@ MODEL_FILE: Final = "model.onnx"
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A loaded model."""
+    """A loaded model.
+
+    Attributes:
+        contract: the file's description of itself.
+        digest: SHA-256 of the file.
+        engine: runs it.
+        resident_bytes: by how much the process grew when this model was loaded and warmed: its weights, and what the
+            arena that all models share had to grow for it. Models' figures add up; they depend on the order.
+        warm_batch: the largest batch and how long it took; None of a model that was not warmed.
+    """
 
     contract: ModelContract
     digest: str
     engine: OnnxEngine
+    resident_bytes: int = 0
+    warm_batch: TimedBatch | None = None
 
     @property
     def key(self) -> tuple[str, str]:
@@ -66,8 +76,10 @@ class Registry:
         return model
 
 
-def load_models(store: Path, options: EngineOptions) -> list[Model]:
-    """Loads and checks every ``<store>/<name>/<version>/model.onnx``.
+def load_models(store: Path, options: EngineOptions) -> Generator[Model]:
+    """Every ``<store>/<name>/<version>/model.onnx``, loaded, checked and warmed as it is asked for.
+
+    One step loads one model, so whoever asks may do so off the event loop, and stops by asking no more.
 
     Raises:
         ModelRefused: the store is empty, or a file in it can't be served.
@@ -78,22 +90,27 @@ def load_models(store: Path, options: EngineOptions) -> list[Model]:
             f"the model store {store} holds no <name>/<version>/{MODEL_FILE}; "
             "set DENOISED_MODELS_DIR to one that does, or fill it with: python -m training export RUN --to DIR"
         )
-    return [_load(path, options) for path in paths]
+    for path in paths:
+        yield _load(path, options)
 
 
 def _load(path: Path, options: EngineOptions) -> Model:
+    before_bytes = _resident_bytes()
     engine = OnnxEngine(path, options)
-    place = (path.parent.parent.name, path.parent.name)
-    model = Model(engine.contract, engine.digest, engine)
-    if model.key != place:
+    key = (engine.contract.name, engine.contract.version)
+    if key != (path.parent.parent.name, path.parent.name):
         raise ModelRefused(
-            f"{path} says that it is {'/'.join(model.key)}; its place in the store must be <name>/<version> alike"
+            f"{path} says that it is {'/'.join(key)}; its place in the store must be <name>/<version> alike"
         )
     engine.check()
-    return model
+    warm_batch = engine.warm_up()
+    return Model(engine.contract, engine.digest, engine, max(0, _resident_bytes() - before_bytes), warm_batch)
 
 
-def warm_up(model: Model, lane: int) -> None:
-    """Runs every unit shape once on a lane, so that no request pays for first-time allocation."""
-    for height_px, width_px in model.engine.unit_shapes():
-        model.engine.run(np.zeros((1, model.contract.channels, height_px, width_px), np.float32), lane=lane)
+def _resident_bytes() -> int:
+    """Of this process, now; 0 where the kernel does not say."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    except OSError:
+        return 0
+    return pages * resource.getpagesize()

@@ -1,28 +1,34 @@
-"""The API's methods: messages in, stages called, messages out. Decides nothing about images or queues."""
+"""The API's methods: messages in, stages called, messages out. Decides nothing about images or queues.
+
+Images travel as bytes: see :mod:`service.wire`.
+"""
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import Any, Final, cast
 
+import grpc
 from google.rpc.code_pb2 import Code
+from google.rpc.status_pb2 import Status
 
 from denoised.v1 import denoised_pb2 as pb
-from denoised.v1 import denoised_pb2_grpc
-from service import convert
+from service import convert, wire
 from service.batcher import Client
-from service.errors import DeadlineExceeded, ImageTooLarge, InvalidOption, ServiceError
+from service.convert import Recipe, Recipes, Replies, too_large
+from service.errors import InvalidOption
 from service.lifecycle import InFlight, Lifecycle
 from service.metrics import Metrics
-from service.pipeline import Denoiser
+from service.pipeline import Denoiser, Job, Outcome
 from service.registry import Registry
-from service.status import Context, observe_failure
-from service.stream import ItemStream
+from service.status import Calls, Context, observe_failure
+from service.stream import ItemStream, StreamLimits
+from service.types import Data
 
-# Field tags and lengths around one result.
-_FRAMING_BYTES: Final = 16
 SERVICE_NAME: Final = pb.DESCRIPTOR.services_by_name["DenoiseService"].full_name
+# Addresses of clients that are remembered.
+_CLIENTS_MOST: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +38,12 @@ class RpcLimits:
     default_timeout_s: float
     message_bytes: int
     image_pixels: int
+    chunked_image_pixels: int
     batch_image_count: int
     stream_items_in_flight: int
 
 
-class DenoiseServicer(denoised_pb2_grpc.DenoiseServiceServicer):
+class DenoiseMethods:
     """Serves ``denoised.v1.DenoiseService``."""
 
     def __init__(
@@ -50,127 +57,153 @@ class DenoiseServicer(denoised_pb2_grpc.DenoiseServiceServicer):
         clock: Callable[[], float],
         metrics: Metrics,
     ) -> None:
-        self._lifecycle = lifecycle
-        self._in_flight = in_flight
         self._denoiser = denoiser
         self._registry = registry
         self._limits = limits
+        self._lifecycle = lifecycle
+        self._in_flight = in_flight
         self._clock = clock
         self._metrics = metrics
+        self._recipes = Recipes(registry=registry, denoiser=denoiser)
+        self._replies = Replies()
+        self._clients: dict[str, Client] = {}
 
-    async def Denoise(  # noqa: N802 -- the name is the API's
-        self, request: pb.DenoiseRequest, context: Context
-    ) -> pb.DenoiseResponse:
-        response, _ = await self._denoise(request, _client_of(context), self._deadline_s(context))
-        return response
-
-    async def DenoiseBatch(  # noqa: N802 -- the name is the API's
-        self, request: pb.DenoiseBatchRequest, context: Context
-    ) -> pb.DenoiseBatchResponse:
-        count, limit = len(request.requests), self._limits.batch_image_count
-        if not 1 <= count <= limit:
-            raise InvalidOption(f"the batch has {count} images; 1 to {limit} are allowed; split it", field="requests")
-        client, deadline_s = _client_of(context), self._deadline_s(context)
-        outcomes = await asyncio.gather(*(self._outcome(item, client, deadline_s) for item in request.requests))
-        response = pb.DenoiseBatchResponse()
-        size_bytes = 0
-        for result, most_bytes in outcomes:
-            with_this_bytes = size_bytes + most_bytes + _FRAMING_BYTES
-            if with_this_bytes > self._limits.message_bytes:
-                error = self._too_large(with_this_bytes, "send fewer images in one batch")
-                response.results.append(pb.DenoiseResult(status=observe_failure(error, self._metrics)))
-            else:
-                size_bytes = with_this_bytes
-                response.results.append(result)
-        return response
-
-    async def DenoiseStream(  # noqa: N802 -- the name is the API's
-        self, request_iterator: AsyncIterator[pb.DenoiseStreamRequest], context: Context
-    ) -> None:
-        client = _client_of(context)
-        remaining_s = _remaining_s(context)
-        stream_deadline_s = math.inf if remaining_s is None else self._clock() + remaining_s
-
-        stream = ItemStream(
-            run=lambda frame: self._item_outcome(frame, client, stream_deadline_s),
-            refuse=lambda error: self._counted(pb.DenoiseResult(status=observe_failure(error, self._metrics))),
-            write=context.write,
-            hold=self._in_flight.hold,
-            items_in_flight=self._limits.stream_items_in_flight,
+    def handler(self, calls: Calls) -> grpc.GenericRpcHandler:
+        """All methods, for the server."""
+        unary, stream = grpc.unary_unary_rpc_method_handler, grpc.stream_stream_rpc_method_handler
+        return grpc.method_handlers_generic_handler(
+            SERVICE_NAME,
+            {
+                "Denoise": unary(calls.unary(self._denoise, "Denoise")),
+                "DenoiseBatch": unary(calls.unary(self._denoise_batch, "DenoiseBatch")),
+                "DenoiseStream": stream(calls.stream(self._denoise_stream, "DenoiseStream")),
+                "ListModels": unary(
+                    calls.unary(self._list_models, "ListModels"),
+                    pb.ListModelsRequest.FromString,
+                    pb.ListModelsResponse.SerializeToString,
+                ),
+                "GetModel": unary(
+                    calls.unary(self._get_model, "GetModel"),
+                    pb.GetModelRequest.FromString,
+                    pb.GetModelResponse.SerializeToString,
+                ),
+            },
         )
-        await stream.serve(request_iterator)
 
-    async def ListModels(  # noqa: N802 -- the name is the API's
-        self, request: pb.ListModelsRequest, context: Context
-    ) -> pb.ListModelsResponse:
+    async def _denoise(self, message: bytes, context: Context) -> bytes:
+        split = wire.split_request(message)
+        recipe = self._recipes.of(split.rest)
+        waiter: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        job = Job(recipe.order, split.data, self._client_of(context), self._deadline_s(context), _Teller(waiter))
+        self._denoiser.start(job)
+        # Slow readers count: the room is theirs until the call has ended.
+        _when_over(context, lambda: self._denoiser.close(job))
+        parts, size_bytes = self._replies.response_parts(await waiter, recipe)
+        if size_bytes > self._limits.message_bytes:
+            raise too_large(size_bytes, self._limits.message_bytes)
+        return b"".join(parts)
+
+    async def _denoise_batch(self, message: bytes, context: Context) -> bytes:
+        splits = wire.split_batch(message)
+        if not 1 <= len(splits) <= self._limits.batch_image_count:
+            raise InvalidOption(
+                f"the batch has {len(splits)} images; 1 to {self._limits.batch_image_count} are allowed; split it",
+                field="requests",
+            )
+        client, deadline_s = self._client_of(context), self._deadline_s(context)
+        batch = _Batch(len(splits), asyncio.get_running_loop().create_future())
+        jobs: list[Job] = []
+
+        def close() -> None:
+            for job in jobs:
+                self._denoiser.close(job)
+
+        _when_over(context, close)
+        for index, split in enumerate(splits):
+            try:
+                recipe = self._recipes.of(split.rest)
+                job = Job(recipe.order, split.data, client, deadline_s, batch.listener(index, recipe))
+                self._denoiser.start(job)
+                jobs.append(job)
+            except Exception as error:  # noqa: BLE001 -- an image's failure is its outcome, whatever it is
+                batch.settle(index, error)
+        await batch.done
+        return self._batch_reply(batch)
+
+    def _batch_reply(self, batch: "_Batch") -> bytes:
+        reply: list[Data] = []
+        reply_bytes, limit_bytes = 0, self._limits.message_bytes
+        for end in batch.ends:
+            assert end is not None
+            if isinstance(end, Exception):
+                parts, size_bytes = self._failed_result(end)
+            else:
+                parts, size_bytes = wire.result_parts(*self._replies.response_parts(*end))
+                if reply_bytes + size_bytes > limit_bytes:
+                    parts, size_bytes = self._failed_result(too_large(reply_bytes + size_bytes, limit_bytes))
+            parts, size_bytes = wire.batch_result_parts(parts, size_bytes)
+            reply += parts
+            reply_bytes += size_bytes
+        return b"".join(reply)
+
+    def _failed_result(self, error: Exception) -> tuple[list[Data], int]:
+        result = pb.DenoiseResult(status=observe_failure(error, self._metrics)).SerializeToString()
+        return [result], len(result)
+
+    async def _denoise_stream(self, context: Context) -> None:
+        remaining_s = _remaining_s(context)
+        stream = ItemStream(
+            _Call(context),
+            denoiser=self._denoiser,
+            recipes=self._recipes,
+            replies=self._replies,
+            client=self._client_of(context),
+            deadline_s=math.inf if remaining_s is None else self._clock() + remaining_s,
+            limits=StreamLimits(
+                items_in_flight=self._limits.stream_items_in_flight,
+                default_timeout_s=self._limits.default_timeout_s,
+                message_bytes=self._limits.message_bytes,
+            ),
+            lifecycle=self._lifecycle,
+            in_flight=self._in_flight,
+            clock=self._clock,
+            count=self._count_item,
+        )
+        await stream.serve()
+
+    def _count_item(self, error: Exception | None) -> Status | None:
+        status = None if error is None else observe_failure(error, self._metrics, method="DenoiseStream")
+        self._metrics.requests["DenoiseStream.item", Code.Name(status.code if status else Code.OK)].inc()
+        return status
+
+    async def _list_models(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:
         del request, context
         default = self._registry().get("", "")
+        limits = self._limits
         return pb.ListModelsResponse(
             models=[convert.model_message(m, is_default=m is default) for m in self._registry().all()],
             limits=pb.Limits(
-                message_bytes=self._limits.message_bytes,
-                image_pixels=self._limits.image_pixels,
-                batch_image_count=self._limits.batch_image_count,
+                message_bytes=limits.message_bytes,
+                image_pixels=limits.image_pixels,
+                batch_image_count=limits.batch_image_count,
+                chunked_image_pixels=limits.chunked_image_pixels,
             ),
         )
 
-    async def GetModel(  # noqa: N802 -- the name is the API's
-        self, request: pb.GetModelRequest, context: Context
-    ) -> pb.GetModelResponse:
+    async def _get_model(self, request: pb.GetModelRequest, context: Context) -> pb.GetModelResponse:
         del context
         model = self._registry().get(request.name, request.version)
         return pb.GetModelResponse(model=convert.model_message(model, is_default=model is self._registry().get("", "")))
 
-    async def _denoise(
-        self, request: pb.DenoiseRequest, client: Client, deadline_s: float
-    ) -> tuple[pb.DenoiseResponse, int]:
-        """Everything that happens to one image, whichever method brought it; and the most bytes that it answers."""
-        model = self._registry().get(request.options.model, request.options.model_version)
-        options = convert.options_of(request.options, request.image)
-        source = convert.source_of(request.image)
-        try:
-            async with asyncio.timeout(deadline_s - self._clock()):
-                outcome = await self._denoiser.denoise(source, options, model, client=client, deadline_s=deadline_s)
-        except TimeoutError as error:
-            raise DeadlineExceeded("the deadline passed before the image was done; allow more time") from error
-        most_bytes = convert.most_bytes(outcome, source)
-        if most_bytes > self._limits.message_bytes:
-            raise self._too_large(most_bytes, "ask for JPEG, or send the image in parts")
-        return convert.response_of(outcome, request, model), most_bytes
-
-    def _too_large(self, size_bytes: int, remedy: str) -> ImageTooLarge:
-        return ImageTooLarge(
-            f"the answer has up to {size_bytes} bytes; a message holds at most {self._limits.message_bytes}; {remedy}",
-            field="options.output_container",
-        )
-
-    async def _outcome(
-        self, request: pb.DenoiseRequest, client: Client, deadline_s: float
-    ) -> tuple[pb.DenoiseResult, int]:
-        """Like :meth:`_denoise`, with errors as a status."""
-        try:
-            response, most_bytes = await self._denoise(request, client, deadline_s)
-        except Exception as error:  # noqa: BLE001 -- an item's failure is its outcome, whatever it is
-            result = pb.DenoiseResult(status=observe_failure(error, self._metrics))
-            return result, result.ByteSize()
-        return pb.DenoiseResult(response=response), most_bytes
-
-    async def _item_outcome(
-        self, frame: pb.DenoiseStreamRequest, client: Client, stream_deadline_s: float
-    ) -> pb.DenoiseResult:
-        """The outcome of one item of a stream, which has a deadline of its own."""
-        try:
-            self._lifecycle.require_serving()
-            timeout_s = convert.timeout_s(frame) if frame.HasField("timeout") else self._limits.default_timeout_s
-        except ServiceError as error:
-            return self._counted(pb.DenoiseResult(status=observe_failure(error, self._metrics)))
-        deadline_s = min(stream_deadline_s, self._clock() + timeout_s)
-        result, _ = await self._outcome(frame.request, client, deadline_s)
-        return self._counted(result)
-
-    def _counted(self, result: pb.DenoiseResult) -> pb.DenoiseResult:
-        self._metrics.requests.labels("DenoiseStream.item", Code.Name(result.status.code)).inc()
-        return result
+    def _client_of(self, context: Context) -> Client:
+        """Who calls: fairness is kept between addresses, without their ports; connections are only counted."""
+        peer = context.peer()
+        client = self._clients.get(peer)
+        if client is None:
+            if len(self._clients) >= _CLIENTS_MOST:
+                self._clients.clear()
+            client = self._clients[peer] = Client(share=peer.rsplit(":", 1)[0], connection=peer)
+        return client
 
     def _deadline_s(self, context: Context) -> float:
         """When the call must be answered, on the clock."""
@@ -178,12 +211,61 @@ class DenoiseServicer(denoised_pb2_grpc.DenoiseServiceServicer):
         return self._clock() + (self._limits.default_timeout_s if remaining_s is None else remaining_s)
 
 
-def _client_of(context: Context) -> Client:
-    """Who calls: fairness is kept between addresses, without their ports; connections are only counted."""
-    peer = context.peer()
-    return Client(share=peer.rsplit(":", 1)[0], connection=peer)
+class _Teller:
+    """Tells the one task that waits for an image."""
+
+    __slots__ = ("_waiter",)
+
+    def __init__(self, waiter: "asyncio.Future[Outcome]") -> None:
+        self._waiter = waiter
+
+    def __call__(self, job: Job, end: Outcome | Exception) -> None:
+        del job
+        if self._waiter.done():
+            return
+        if isinstance(end, Exception):
+            self._waiter.set_exception(end)
+        else:
+            self._waiter.set_result(end)
+
+
+class _Batch:
+    """The images of one DenoiseBatch: for each what became of it, and a future for all."""
+
+    def __init__(self, count: int, done: "asyncio.Future[None]") -> None:
+        self.ends: list[tuple[Outcome, Recipe] | Exception | None] = [None] * count
+        self.done = done
+        self._left_count = count
+
+    def listener(self, index: int, recipe: Recipe) -> Callable[[Job, Outcome | Exception], None]:
+        return lambda _, end: self.settle(index, end if isinstance(end, Exception) else (end, recipe))
+
+    def settle(self, index: int, end: tuple[Outcome, Recipe] | Exception) -> None:
+        self.ends[index] = end
+        self._left_count -= 1
+        if self._left_count == 0 and not self.done.done():
+            self.done.set_result(None)
+
+
+class _Call:
+    """A stream's messages, as :class:`service.stream.Wire` wants them."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    async def read(self) -> bytes | None:
+        message: Any = await self._context.read()
+        return None if message is grpc.aio.EOF else cast("bytes", message)
+
+    async def write(self, message: bytes) -> None:
+        await self._context.write(message)
 
 
 def _remaining_s(context: Context) -> float | None:
     """Time until the call's deadline, None when it has none; the type stubs forget the latter."""
     return cast("float | None", context.time_remaining())
+
+
+def _when_over(context: Context, call: Callable[[], None]) -> None:
+    """Calls back when the call has terminated; the type stubs want another signature than gRPC."""
+    context.add_done_callback(cast("Any", lambda _: call()))

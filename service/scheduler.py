@@ -1,177 +1,106 @@
 """Decides which units run next. Pure: no clock, no asyncio, no I/O; every decision is a function of (state, now).
 
-Between clients: start-time fair queueing (Goyal, Vin, Cheng, IEEE/ACM ToN 5(5), 1997). Each client has a virtual
-time that advances by the cost of what it got; the client that is furthest behind goes next, and one that was
-idle starts at the present, so it can neither save up credit nor starve. Inside a client: earliest deadline first.
+Two levels of deficit round robin (:mod:`service.fairness`) in predicted seconds of work: classes by weight, never by
+strict priority, and inside a class all clients alike. Inside a client: earliest deadline first.
 
-A batch holds units of one group (same model, same shape), because only those can be stacked. The fairest ticket
-decides the group; the rest is filled in the same order from the clients that have tickets of that group.
+A batch holds units of one group (same model, same shape), because only those can be stacked. The ticket whose turn it
+is decides the group; the rest is filled in the order of turns from whoever has tickets of that group. Filling is
+charged like anything else, and nobody gets ahead of its turn by more than one batch.
 
-All operations are logarithmic in the number of queued tickets; discarded tickets are skipped when they surface.
+Fairness, with Q the quantum and D the larger of the largest ticket's cost and the largest batch's worth (the opening
+ticket's cost times what would fit into the batch): from the moment when two clients of one class both wait, and as
+long as they do, what they got differs by at most Q + D when neither was in debt at the beginning, and by at most
+2 (Q + D) over any interval. For classes the same holds of what each got divided by its weight, with D divided by
+the smaller weight.
+
+Operations are logarithmic in the number of queued tickets, amortised: what a discarded ticket leaves behind is dropped
+when it surfaces or outnumbers those who wait.
 """
 
-import heapq
-from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import inf
+from types import MappingProxyType
 from typing import Generic, TypeVar
+
+from service.backlog import ClassBacklog, GroupRing, Ticket
+from service.types import ServiceClass
+
+__all__ = ["DEFAULT_QUANTUM_S", "DEFAULT_WEIGHTS", "Decision", "Scheduler", "Ticket"]
 
 T = TypeVar("T")
 
-
-class TicketsRefused(Exception):
-    """The queue can't hold them now; nothing was queued."""
-
-    def __init__(self, *, queued_pixel_count: int, offered_pixel_count: int, limit_pixel_count: int) -> None:
-        super().__init__(
-            f"{queued_pixel_count} pixels are queued and {offered_pixel_count} were offered; "
-            f"the limit is {limit_pixel_count}"
-        )
-
-
-@dataclass(slots=True, eq=False)
-class Ticket(Generic[T]):
-    """One unit of work.
-
-    Attributes:
-        item: what the engine needs; the scheduler never looks inside.
-        client: whose share it is charged to.
-        group: units of equal groups can share a batch.
-        pixel_count: its cost.
-        deadline_s: absolute, on the caller's monotonic clock.
-        slot: the scheduler's own; set while the ticket is queued.
-    """
-
-    item: T
-    client: Hashable
-    group: Hashable
-    pixel_count: int
-    deadline_s: float
-    slot: "Slot[T] | None" = field(default=None, init=False, repr=False)
-
-    @property
-    def is_queued(self) -> bool:
-        return self.slot is not None
+DEFAULT_WEIGHTS: Mapping[ServiceClass, float] = MappingProxyType(
+    {ServiceClass.INTERACTIVE: 8.0, ServiceClass.NORMAL: 3.0, ServiceClass.BULK: 1.0}
+)
+DEFAULT_QUANTUM_S = 0.010
 
 
 @dataclass(frozen=True, slots=True)
 class Decision(Generic[T]):
-    """What to do now: run ``batch`` (empty when nothing is queued), refuse ``expired``."""
+    """What to do now: run ``batch`` (empty when nothing is queued and alive), refuse ``expired``."""
 
     batch: Sequence[Ticket[T]]
     expired: Sequence[Ticket[T]]
 
 
-@dataclass(slots=True, eq=False)
-class Slot(Generic[T]):
-    """A ticket's place in the heaps; emptied when it leaves, so that what stays behind holds no image."""
+class Scheduler(Generic[T]):
+    """Fair queue of tickets. Owned by one thread. Refuses nothing: admission bounds what comes in.
 
-    ticket: Ticket[T] | None
-
-
-class _TicketHeap(Generic[T]):
-    """Tickets by deadline, then by arrival. Those that left are dropped when they surface or outnumber the rest."""
-
-    _COMPACT_FROM_COUNT = 64
-
-    def __init__(self) -> None:
-        self._entries: list[tuple[float, int, Slot[T]]] = []
-        self.live_count = 0
-
-    def push(self, deadline_s: float, sequence: int, slot: Slot[T]) -> None:
-        self.live_count += 1
-        if len(self._entries) > max(self._COMPACT_FROM_COUNT, 2 * self.live_count):
-            self._entries = [entry for entry in self._entries if entry[2].ticket is not None]
-            heapq.heapify(self._entries)
-        heapq.heappush(self._entries, (deadline_s, sequence, slot))
-
-    def head(self) -> Ticket[T] | None:
-        while self._entries and self._entries[0][2].ticket is None:
-            heapq.heappop(self._entries)
-        return self._entries[0][2].ticket if self._entries else None
-
-
-class _Client(Generic[T]):
-    """One client's tickets and how much it has been served."""
-
-    def __init__(self, virtual_time: float) -> None:
-        self.virtual_time = virtual_time
-        self.tickets = _TicketHeap[T]()
-        self.tickets_by_group: dict[Hashable, _TicketHeap[T]] = {}
-
-    def heap(self, group: Hashable | None) -> _TicketHeap[T]:
-        return self.tickets if group is None else self.tickets_by_group[group]
-
-
-class _ClientOrder(Generic[T]):
-    """Clients by virtual time, those that are furthest behind first.
-
-    A client's virtual time only grows, so an entry that is out of date surfaces too early and is put back.
+    Attributes:
+        queued_ticket_count, queued_pixel_count: what waits now.
     """
 
-    def __init__(self, group: Hashable | None) -> None:
-        self._group = group
-        self._entries: list[tuple[float, int, _Client[T]]] = []
-        self._members: set[_Client[T]] = set()
-        self._compact_at_count = 64
+    def __init__(
+        self, *, quantum_s: float = DEFAULT_QUANTUM_S, weights: Mapping[ServiceClass, float] = DEFAULT_WEIGHTS
+    ) -> None:
+        """A client may have ``quantum_s`` seconds of work in each round of its class, a class that times its weight.
 
-    def add(self, client: _Client[T], sequence: int) -> None:
-        if client in self._members:
-            return
-        if len(self._entries) >= self._compact_at_count:
-            self._entries = [entry for entry in self._entries if entry[2].heap(self._group).live_count]
-            heapq.heapify(self._entries)
-            self._members = {entry[2] for entry in self._entries}
-            self._compact_at_count = max(64, 2 * len(self._entries))
-        self._members.add(client)
-        heapq.heappush(self._entries, (client.virtual_time, sequence, client))
-
-    def first(self) -> _Client[T] | None:
-        """The first client that has a ticket, or None."""
-        while self._entries:
-            virtual_time, sequence, client = self._entries[0]
-            if client.heap(self._group).head() is None:
-                heapq.heappop(self._entries)
-                self._members.discard(client)
-            elif virtual_time < client.virtual_time:
-                heapq.heapreplace(self._entries, (client.virtual_time, sequence, client))
-            else:
-                return client
-        return None
-
-
-class Scheduler(Generic[T]):
-    """Bounded, fair queue of tickets. Owned by one thread."""
-
-    def __init__(self, *, limit_pixel_count: int) -> None:
-        self._limit_pixel_count = limit_pixel_count
+        Raises:
+            ValueError: the quantum or a weight is not positive and finite, or a class has no weight.
+        """
+        if not 0.0 < quantum_s < inf:
+            raise ValueError(f"the quantum is {quantum_s} s; choose a positive, finite time")
+        for service_class in ServiceClass:
+            if not 0.0 < weights.get(service_class, 0.0) < inf:
+                raise ValueError(
+                    f"class {service_class.value} has weight {weights.get(service_class)}; "
+                    "give each class a positive, finite weight"
+                )
+        self._by_class = {
+            service_class: ClassBacklog[T](weight=weights[service_class], quantum_s=quantum_s)
+            for service_class in ServiceClass
+        }
+        # In a round the more urgent class goes first.
+        self._classes = tuple(self._by_class.values())
         self._sequence = 0
-        self._virtual_time = 0.0
-        self._clients: dict[Hashable, _Client[T]] = {}
-        self._forget_at_count = 64
-        self._order = _ClientOrder[T](group=None)
-        self._group_orders: dict[Hashable, _ClientOrder[T]] = {}
-        self._tickets = _TicketHeap[T]()
+        self._overrun_s = 0.0
+        self.queued_ticket_count = 0
         self.queued_pixel_count = 0
 
     @property
-    def queued_ticket_count(self) -> int:
-        return self._tickets.live_count
+    def queued_cost_s(self) -> float:
+        """Predicted seconds of one core's lane."""
+        return sum(each.account.queued_cost_s for each in self._classes)
 
-    def offer(self, tickets: Sequence[Ticket[T]]) -> None:
-        """Queues all of them or none. An empty queue takes anything, so that nothing is refused for ever.
+    def offer(self, tickets: Iterable[Ticket[T]]) -> None:
+        """Queues them.
 
         Raises:
-            TicketsRefused: the queue would hold more than its limit.
+            ValueError: one of them is queued already; those before it are queued now.
         """
-        offered = sum(ticket.pixel_count for ticket in tickets)
-        if self.queued_pixel_count and self.queued_pixel_count + offered > self._limit_pixel_count:
-            raise TicketsRefused(
-                queued_pixel_count=self.queued_pixel_count,
-                offered_pixel_count=offered,
-                limit_pixel_count=self._limit_pixel_count,
-            )
         for ticket in tickets:
-            self._enqueue(ticket)
+            if ticket.is_queued:
+                raise ValueError(f"{ticket} is queued already; offer it again when it has left")
+            backlog = self._by_class[ticket.service_class]
+            if self.queued_ticket_count and not backlog.clients.ticket_count:
+                # A class that was idle joins the round that the others are in, and is owed nothing of earlier ones.
+                backlog.account.advance_to(self._first_class().account.round_number)
+            self._sequence += 1
+            backlog.add(ticket, self._sequence)
+            self.queued_ticket_count += 1
+            self.queued_pixel_count += ticket.pixel_count
+            self._overrun_s = max(self._overrun_s, ticket.cost_s)
 
     def discard(self, tickets: Iterable[Ticket[T]]) -> None:
         """Takes tickets back; those that have left the queue are ignored."""
@@ -179,88 +108,122 @@ class Scheduler(Generic[T]):
             if ticket.is_queued:
                 self._leave(ticket)
 
-    def poll(self, now_s: float, *, batch_pixel_count: int) -> Decision[T]:
-        """Takes the next batch out of the queue: at least one ticket when there is one.
+    def poll(self, now_s: float, *, batch_pixel_count: int, batch_ticket_count: int | None = None) -> Decision[T]:
+        """Takes the next batch out of the queue: at least one ticket when one is queued and alive.
+
+        A ticket expires when it is about to leave and its deadline has passed, or can't be met any more by its
+        predicted cost. The last ticket in the queue is judged by its deadline alone: running it delays nobody, and
+        a prediction that is too high is corrected by running something and by nothing else.
 
         Args:
             now_s: the present, on the clock of the deadlines.
             batch_pixel_count: a batch holds no more than this, except that one ticket always fits.
+            batch_ticket_count: nor more tickets than this; None for any number.
         """
-        expired = self._expire(now_s)
-        client = self._order.first()
-        if client is None:
-            # Nobody waits, so nobody is owed anything: forget all clients.
-            self._clients.clear()
-            self._group_orders.clear()
-            return Decision((), expired)
-        self._virtual_time = max(self._virtual_time, client.virtual_time)
-        first = client.tickets.head()
+        expired: list[Ticket[T]] = []
+        while self.queued_ticket_count:
+            first = self._first_class().clients.first().head()
+            is_last = self.queued_ticket_count == 1
+            if first.deadline_s <= now_s or (not is_last and first.deadline_s < now_s + first.cost_s):
+                self._leave(first)
+                expired.append(first)
+                continue
+            ticket_count = batch_pixel_count // first.pixel_count
+            if batch_ticket_count is not None:
+                ticket_count = min(ticket_count, batch_ticket_count)
+            if is_last or ticket_count <= 1:
+                self._run(first)
+                return Decision((first,), expired)
+            return Decision(self._batch(first, ticket_count, batch_pixel_count, now_s, expired), expired)
+        return Decision((), expired)
+
+    def backlog_s(self, client: Hashable, service_class: ServiceClass) -> float:
+        """Seconds of queued work that would run before work that ``client`` offered now; an upper estimate.
+
+        All that it has queued itself, and what its class and the others may have meanwhile: never more than is
+        queued. Work that arrives later and lanes that run side by side are not counted.
+        """
+        if not self.queued_ticket_count:
+            return 0.0
+        own = self._by_class[service_class]
+        present_round = self._first_class().account.round_number
+        before_s = own.before_s(client, self._overrun_s)
+        round_count = max(own.account.round_after(before_s), present_round) - present_round + 1
+        for each in self._classes:
+            if each is not own and each.clients.ticket_count:
+                account = each.account
+                before_s += min(account.queued_cost_s, round_count * account.quantum_s + self._overrun_s)
+        return before_s
+
+    def _first_class(self) -> ClassBacklog[T]:
+        """The class whose turn it is. The caller knows that somebody waits."""
+        first: ClassBacklog[T] | None = None
+        for each in self._classes:
+            if each.clients.ticket_count and (first is None or each.account.round_number < first.account.round_number):
+                first = each
         assert first is not None
-        batch = [self._take(first)]
-        remaining = batch_pixel_count - first.pixel_count
-        order = self._group_orders[first.group]
-        while remaining >= first.pixel_count and (client := order.first()) is not None:
-            ticket = client.tickets_by_group[first.group].head()
-            assert ticket is not None
-            lead = client.virtual_time + ticket.pixel_count - self._virtual_time
-            if ticket.pixel_count > remaining or lead > batch_pixel_count:
+        return first
+
+    def _batch(
+        self, first: Ticket[T], ticket_count: int, pixel_count: int, now_s: float, expired: list[Ticket[T]]
+    ) -> list[Ticket[T]]:
+        """Runs ``first`` and fills its batch in the order of turns with tickets of its group.
+
+        A class or a client stops filling where it would be more than the batch's worth past its quantum of the
+        present round. The batch ends as a whole, so it stops growing where it would end after a member's deadline.
+        """
+        present_round = self._first_class().account.round_number
+        worth_s = first.cost_s * ticket_count
+        self._overrun_s = max(self._overrun_s, worth_s)
+        sources = [(each, group) for each in self._classes if (group := each.groups.get(first.group)) is not None]
+        self._run(first)
+        batch = [first]
+        pixel_count -= first.pixel_count
+        ends_s, deadline_s = now_s + first.cost_s, first.deadline_s
+        while len(batch) < ticket_count and sources:
+            source = min(sources, key=_round_of_source)
+            backlog, group = source
+            if not group.ticket_count:
+                sources.remove(source)
+                continue
+            stack = group.first()
+            ticket = stack.head()
+            if ticket.deadline_s <= now_s or ticket.deadline_s < now_s + ticket.cost_s:
+                self._leave(ticket)
+                expired.append(ticket)
+                continue
+            if not (
+                backlog.account.may_take(ticket.cost_s, present_round, worth_s)
+                and stack.account.may_take(ticket.cost_s, backlog.clients.present_round, worth_s)
+            ):
+                sources.remove(source)
+                continue
+            ends_s += ticket.cost_s
+            deadline_s = min(deadline_s, ticket.deadline_s)
+            pixel_count -= ticket.pixel_count
+            if ends_s > deadline_s or pixel_count < 0:
                 break
-            batch.append(self._take(ticket))
-            remaining -= ticket.pixel_count
-        # The present follows those who still wait, not those who were just served: else a stream of newcomers
-        # would hold it back, and with it whoever waits.
-        if (client := self._order.first()) is not None:
-            self._virtual_time = max(self._virtual_time, client.virtual_time)
-        return Decision(batch, expired)
+            self._run(ticket)
+            batch.append(ticket)
+        return batch
 
-    def _enqueue(self, ticket: Ticket[T]) -> None:
-        self._sequence += 1
-        client = self._clients.get(ticket.client)
-        if client is None:
-            self._forget_idle_clients()
-            client = self._clients[ticket.client] = _Client[T](self._virtual_time)
-        if client.tickets.live_count == 0:
-            client.virtual_time = max(client.virtual_time, self._virtual_time)
-        ticket.slot = slot = Slot(ticket)
-        by_group = client.tickets_by_group.setdefault(ticket.group, _TicketHeap())
-        for heap in (client.tickets, by_group, self._tickets):
-            heap.push(ticket.deadline_s, self._sequence, slot)
-        self._order.add(client, self._sequence)
-        self._group_orders.setdefault(ticket.group, _ClientOrder(ticket.group)).add(client, self._sequence)
-        self.queued_pixel_count += ticket.pixel_count
-
-    def _take(self, ticket: Ticket[T]) -> Ticket[T]:
-        """Removes a ticket for running and charges its client."""
-        self._clients[ticket.client].virtual_time += ticket.pixel_count
+    def _run(self, ticket: Ticket[T]) -> None:
+        """Takes it out for a batch; its client and its class pay for it."""
+        assert ticket.stack is not None
+        ticket.stack.charge(ticket.cost_s)
         self._leave(ticket)
-        return ticket
 
     def _leave(self, ticket: Ticket[T]) -> None:
-        assert ticket.slot is not None
-        ticket.slot.ticket = None
-        ticket.slot = None
-        client = self._clients[ticket.client]
-        for heap in (client.tickets, client.tickets_by_group[ticket.group], self._tickets):
-            heap.live_count -= 1
+        assert ticket.stack is not None
+        ticket.stack.backlog.remove(ticket, ticket.stack)
         self.queued_pixel_count -= ticket.pixel_count
+        self.queued_ticket_count -= 1
+        if not self.queued_ticket_count:
+            # Nobody waits, so no class is owed anything.
+            self._overrun_s = 0.0
+            for each in self._classes:
+                each.account.reset()
 
-    def _forget_idle_clients(self) -> None:
-        """Drops clients without tickets that are not ahead of the others, so that state follows those who wait.
 
-        Amortised: runs when their number has doubled.
-        """
-        if len(self._clients) < self._forget_at_count:
-            return
-        self._clients = {
-            key: client
-            for key, client in self._clients.items()
-            if client.tickets.live_count or client.virtual_time > self._virtual_time
-        }
-        self._forget_at_count = max(64, 2 * len(self._clients))
-
-    def _expire(self, now_s: float) -> list[Ticket[T]]:
-        expired = []
-        while (ticket := self._tickets.head()) is not None and ticket.deadline_s <= now_s:
-            self._leave(ticket)
-            expired.append(ticket)
-        return expired
+def _round_of_source(source: tuple[ClassBacklog[T], GroupRing[T]]) -> int:
+    return source[0].account.round_number

@@ -1,14 +1,17 @@
 """All settings of the service, read once from the environment; nothing else reads it.
 
 Every setting is a variable with the prefix ``DENOISED_``. Unknown variables with that prefix are refused, because
-they are misspelt ones, and everything that is wrong is reported at once.
+they are misspelt ones, and everything that is wrong is reported at once. Settings that bound what clients may do
+carry a :class:`Limit`, from which ``docs/limits.md`` is made.
 """
 
 import os
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 ENV_PREFIX: Final = "DENOISED_"
@@ -17,10 +20,26 @@ SHIPPED_MODELS_DIR: Final = Path(__file__).parent / "models"
 # Of the client's command line, which may well be set in the same shell.
 _OTHERS_VARIABLES: Final = frozenset({"DENOISED_SERVER"})
 _MIB: Final = 1024 * 1024
+_GIB: Final = 1024 * _MIB
+# More than what is around a chunk's bytes in its message: an item's id and the fields' tags.
+_FRAME_BYTES: Final = 1024
 
 
 class SettingsError(Exception):
     """One or more settings are wrong; the message lists them all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """Marks a setting as a limit, and says what a client sees of it.
+
+    Attributes:
+        reasons: those in ErrorInfo when it is reached; none when nothing is refused.
+        effect: what happens besides, or instead.
+    """
+
+    reasons: tuple[str, ...] = ()
+    effect: str = ""
 
 
 class Settings(BaseSettings):
@@ -46,44 +65,114 @@ class Settings(BaseSettings):
     models_dir: Path = Field(default=SHIPPED_MODELS_DIR, description="Model store: <dir>/<name>/<version>/model.onnx.")
     default_model: str = Field(default="gaussian-base", description="Model of requests that name none.")
 
+    provider: Literal["cpu", "cuda"] = Field(default="cpu", description="Where networks run.")
+    profile_file: Path | None = Field(
+        default=None, description="What `python -m service profile` measured. Unset: costs are learnt from the start."
+    )
     lane_count: int | None = Field(
-        default=None, ge=1, description="Batches that run side by side. Unset: one for each usable core."
+        default=None, ge=1, description="Batches that run side by side. Unset: one for each usable core, one on a GPU."
     )
     threads_per_lane: int = Field(default=1, ge=1, description="Threads of one lane.")
-    batch_pixels: int = Field(
-        default=2 * 512 * 512, ge=1, description="A batch holds at most this many pixels, or one unit."
+    wide_units: bool = Field(
+        default=True, description="Whether a lone unit on an idle service gets all cores instead of one lane's threads."
+    )
+    gpu_memory_bytes: Annotated[int, Limit(("MODEL_FAILED",))] = Field(
+        default=2 * _GIB, ge=_MIB, description="Memory of the GPU that the networks may take. Of provider cuda alone."
+    )
+    batch_pixels: Annotated[int, Limit(effect="nothing; the rest goes into the next batch")] = Field(
+        default=2 * 512 * 512, ge=1, description="Pixels, halos included, of one batch; one unit always fits."
+    )
+    batch_units: Annotated[int, Limit(effect="nothing; the rest goes into the next batch")] = Field(
+        default=64, ge=1, description="Units of one batch."
+    )
+    staged_units_per_image: Annotated[int, Limit(effect="nothing; the next units are queued as these have run")] = (
+        Field(default=16, ge=1, description="Units of one image that are queued or run at once.")
     )
     codec_threads: int | None = Field(
         default=None, ge=1, description="Threads that read and write image files. Unset: one for each usable core."
     )
 
-    message_bytes: int = Field(default=16 * _MIB, ge=1024, description="Largest gRPC message in either direction.")
-    image_pixels: int = Field(default=64_000_000, ge=1, description="Largest image.")
-    batch_image_count: int = Field(default=64, ge=1, description="Most images in one DenoiseBatch.")
-    stream_items_in_flight: int = Field(
-        default=32, ge=1, description="Unanswered items of one stream; the server stops reading at this many."
-    )
-    concurrent_streams: int = Field(default=256, ge=1, description="Calls at once on one connection.")
-    queue_requests: int = Field(default=512, ge=1, description="Images in the service at once.")
-    queue_pixels: int = Field(
-        default=128_000_000, ge=1, description="Pixels, halos included, that wait for the network."
-    )
-    memory_bytes: int = Field(
-        default=512 * _MIB, ge=_MIB, description="Memory that the images in the service may take, decoded."
+    interactive_weight: float = Field(default=8.0, gt=0, description="Share of the lanes of class interactive.")
+    normal_weight: float = Field(default=3.0, gt=0, description="Share of the lanes of class normal.")
+    bulk_weight: float = Field(default=1.0, gt=0, description="Share of the lanes of class bulk.")
+    fairness_quantum_s: float = Field(
+        default=0.010, gt=0, description="Work that a client gets in its turn, in predicted seconds of one lane."
     )
 
-    default_timeout_s: float = Field(default=30.0, gt=0, description="Deadline of calls that have none.")
+    message_bytes: Annotated[
+        int,
+        Limit(
+            ("IMAGE_TOO_LARGE",),
+            "that is for answers; a larger request is refused by gRPC itself, RESOURCE_EXHAUSTED without a reason",
+        ),
+    ] = Field(default=16 * _MIB, ge=1024, description="One gRPC message in either direction.")
+    chunk_bytes: Annotated[int, Limit(effect="nothing; an answer has as many chunks as it needs")] = Field(
+        default=_MIB // 4, ge=1024, description="One chunk of an answer that leaves in chunks."
+    )
+    image_pixels: Annotated[int, Limit(("IMAGE_TOO_LARGE",))] = Field(
+        default=64_000_000, ge=1, description="Pixels of an image that comes in one message."
+    )
+    chunked_image_pixels: Annotated[int, Limit(("IMAGE_TOO_LARGE",))] = Field(
+        default=128_000_000, ge=1, description="Pixels of an image that comes in chunks."
+    )
+    batch_image_count: Annotated[int, Limit(("OPTION_INVALID",))] = Field(
+        default=64, ge=1, description="Images of one DenoiseBatch."
+    )
+    stream_items_in_flight: Annotated[int, Limit(effect="the server stops reading until answers are read")] = Field(
+        default=32, ge=1, description="Unanswered items of one stream."
+    )
+    concurrent_streams: Annotated[int, Limit(effect="further calls wait in the client")] = Field(
+        default=256, ge=1, description="Calls at once on one connection."
+    )
+
+    queue_requests: Annotated[int, Limit(("QUEUE_FULL",))] = Field(
+        default=512, ge=1, description="Images that wait for the network or run."
+    )
+    queue_bytes: Annotated[int, Limit(("QUEUE_FULL",))] = Field(
+        default=128 * _MIB, ge=1, description="Size of these images as they arrived; one always fits."
+    )
+    queue_pixels: Annotated[int, Limit(("QUEUE_FULL",))] = Field(
+        default=128_000_000, ge=1, description="Pixels of these images, halos included; one always fits."
+    )
+    memory_bytes: Annotated[
+        int, Limit(("MEMORY_BUDGET", "IMAGE_TOO_LARGE"), "the latter when one image alone takes more")
+    ] = Field(
+        default=512 * _MIB, ge=_MIB, description="Memory that the images in the service take until their calls end."
+    )
+
+    default_timeout_s: Annotated[float, Limit(("DEADLINE_UNREACHABLE", "DEADLINE_EXCEEDED"))] = Field(
+        default=30.0, gt=0, description="Deadline of calls that have none."
+    )
+    watchdog_factor: float = Field(
+        default=20.0, gt=1, description="A lane is stuck when its batch takes this many times as long as predicted."
+    )
+    stuck_after_s: Annotated[float, Limit(("ENGINE_STUCK",))] = Field(
+        default=30.0, gt=0, description="Time before which no lane is called stuck."
+    )
+    loop_lag_tick_s: float = Field(
+        default=0.25, gt=0, description="How often it is measured how late the event loop comes back."
+    )
     drain_delay_s: float = Field(
         default=0.0, ge=0, description="Wait between refusing new calls and closing the port, for endpoints to change."
     )
-    drain_timeout_s: float = Field(default=30.0, gt=0, description="How long calls in flight may take to finish.")
-    max_connection_age_s: float = Field(
-        default=300.0, gt=0, description="Connections are closed gently after this, so that clients see new replicas."
+    drain_timeout_s: Annotated[float, Limit(effect="calls that take longer are cut off")] = Field(
+        default=30.0, gt=0, description="Time that calls in flight have to finish when the service stops."
+    )
+    max_connection_age_s: Annotated[float, Limit(effect="nothing; a client connects anew and sees new replicas")] = (
+        Field(default=300.0, gt=0, description="Age at which a connection is closed gently.")
     )
 
     reflection: bool = Field(default=True, description="Whether gRPC reflection is on.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level logged.")
     log_format: Literal["json", "console"] = Field(default="json", description="json for machines, console for people.")
+
+    @model_validator(mode="after")
+    def _refuse_contradictions(self) -> Self:
+        """What is right by itself but can't work together; all of it at once."""
+        problems = list(_contradictions(self))
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
 
 
 def load_settings() -> Settings:
@@ -101,7 +190,11 @@ def load_settings() -> Settings:
     try:
         settings = Settings()
     except ValidationError as error:
-        problems += [_explain(problem["loc"][0], problem["msg"], problem["input"]) for problem in error.errors()]
+        for problem in error.errors():
+            if problem["loc"]:
+                problems.append(_explain(problem["loc"][0], problem["msg"], problem["input"]))
+            else:
+                problems += problem["msg"].removeprefix("Value error, ").splitlines()
     else:
         if not problems:
             return settings
@@ -119,3 +212,28 @@ def describe_settings(settings: Settings) -> str:
 
 def _explain(name: int | str, message: str, value: object) -> str:
     return f"{ENV_PREFIX}{str(name).upper()}={value!r}: {message}"
+
+
+def _contradictions(settings: Settings) -> Iterator[str]:
+    def named(name: str) -> str:
+        return f"{ENV_PREFIX}{name.upper()}={getattr(settings, name)}"
+
+    if settings.chunk_bytes + _FRAME_BYTES > settings.message_bytes:
+        yield (
+            f"{named('chunk_bytes')}: a chunk and its frame of up to {_FRAME_BYTES} bytes travel in one message, and "
+            f"{named('message_bytes')}; lower the one or raise the other"
+        )
+    if settings.provider == "cuda" and settings.lane_count not in (None, 1):
+        yield f"{named('lane_count')}: a GPU runs one batch at a time ({named('provider')}); leave it unset"
+    if not settings.interactive_weight >= settings.normal_weight >= settings.bulk_weight:
+        yield (
+            f"{named('interactive_weight')}, {named('normal_weight')}, {named('bulk_weight')}: "
+            "a more urgent class must not weigh less than a less urgent one"
+        )
+    if settings.chunked_image_pixels < settings.image_pixels:
+        yield (
+            f"{named('chunked_image_pixels')}: it is below {named('image_pixels')}, so that chunks would carry less "
+            "than one message; raise the one or lower the other"
+        )
+    if settings.grpc_port == settings.http_port != 0 and settings.grpc_host == settings.http_host:
+        yield f"{named('grpc_port')}: {named('http_port')} is the same port of the same address; choose two"

@@ -1,12 +1,11 @@
-"""Maps errors to gRPC statuses with rich details: one table, and one interceptor that applies it to every method."""
+"""Maps errors to gRPC statuses with rich details: one table, and what applies it to every method."""
 
 import asyncio
 import math
 import re
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from typing import Any, Final, TypeAlias, cast
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeAlias, TypeVar
 
 import grpc
 import structlog
@@ -38,7 +37,8 @@ _log = structlog.get_logger()
 
 # Generic for the type checker alone, hence the text.
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
-Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
+Q = TypeVar("Q")
+P = TypeVar("P")
 
 ERROR_DOMAIN: Final = "denoised.v1"
 CODES: Final[dict[type[ServiceError], int]] = {
@@ -54,7 +54,7 @@ CODES: Final[dict[type[ServiceError], int]] = {
     ModelFailed: Code.INTERNAL,
 }
 _UNKNOWN_TEXT: Final = "the service failed on this request; the cause is in its log under the request id"
-_DRAINING_RETRY_S: Final = 1.0
+_OK: Final = Code.Name(Code.OK)
 _REQUEST_ID_KEY: Final = "x-request-id"
 _REQUEST_ID_FORM: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -66,103 +66,92 @@ def status_of(error: BaseException) -> Status:
             code=Code.INTERNAL, message=_UNKNOWN_TEXT, details=_pack(ErrorInfo(reason="INTERNAL", domain=ERROR_DOMAIN))
         )
     code = next(CODES[ancestor] for ancestor in type(error).__mro__ if ancestor in CODES)
-    details: list[Message] = [ErrorInfo(reason=error.reason, domain=ERROR_DOMAIN)]
+    details: list[Message] = [ErrorInfo(reason=error.reason, domain=ERROR_DOMAIN, metadata=error.metadata)]
     if isinstance(error, InvalidArgument):
         details.append(
             BadRequest(field_violations=[BadRequest.FieldViolation(field=error.field, description=str(error))])
         )
-    retry_after_s = retry_delay_s(error)
-    if retry_after_s is not None:
+    if error.retry_after_s is not None:
         delay = Duration()
-        delay.FromNanoseconds(int(retry_after_s * 1e9))
+        delay.FromNanoseconds(int(error.retry_after_s * 1e9))
         details.append(RetryInfo(retry_delay=delay))
     return Status(code=code, message=str(error), details=_pack(*details))
 
 
-def retry_delay_s(error: BaseException) -> float | None:
-    """When it is worth sending again, or None when it is not."""
-    if isinstance(error, Overloaded):
-        return error.retry_after_s
-    return _DRAINING_RETRY_S if isinstance(error, Unavailable) else None
+class Calls:
+    """Around every method of our API: refusal while not serving, errors to statuses, counting, a request's id in logs.
 
-
-class StatusInterceptor(grpc.aio.ServerInterceptor):
-    """Around every method of our API: request id, refusal while not serving, errors to statuses, counting.
-
-    Other services (health, reflection) pass through untouched.
+    Methods are wrapped once, when they are registered: an interceptor would do all of this again for each call.
     """
 
-    def __init__(self, *, lifecycle: Lifecycle, in_flight: InFlight, metrics: Metrics, service_prefix: str) -> None:
+    def __init__(self, *, lifecycle: Lifecycle, in_flight: InFlight, metrics: Metrics) -> None:
         self._lifecycle = lifecycle
         self._in_flight = in_flight
         self._metrics = metrics
-        self._prefix = service_prefix
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> Handler:
-        handler = await continuation(handler_call_details)
-        method = handler_call_details.method
-        if handler is None or not method.startswith(self._prefix):
-            return handler
-        name = method.removeprefix(self._prefix)
-        request_id = _request_id(handler_call_details)
-        if handler.unary_unary is not None:
-            return grpc.unary_unary_rpc_method_handler(
-                self._unary(handler.unary_unary, name, request_id),
-                handler.request_deserializer,
-                handler.response_serializer,
-            )
-        return grpc.stream_stream_rpc_method_handler(
-            self._stream(cast("Callable[..., Awaitable[None]]", handler.stream_stream), name, request_id),
-            handler.request_deserializer,
-            handler.response_serializer,
-        )
+    def unary(self, behaviour: Callable[[Q, Context], Awaitable[P]], name: str) -> Callable[[Q, Context], Awaitable[P]]:
+        """The method with one message in and one out; draining waits for it."""
+        ok_count = self._metrics.requests[name, _OK]
+        lifecycle, in_flight = self._lifecycle, self._in_flight
 
-    def _unary(self, behaviour: Callable[..., Awaitable[Any]], name: str, request_id: str) -> Callable[..., Any]:
-        async def call(request: Any, context: Context) -> Any:
-            async with self._outcome(context, name, request_id):
-                with self._in_flight.hold():
-                    return await behaviour(request, context)
+        async def call(request: Q, context: Context) -> P:
+            try:
+                lifecycle.require_serving()
+                in_flight.enter()
+                try:
+                    reply = await behaviour(request, context)
+                finally:
+                    in_flight.leave()
+            except BaseException as error:
+                await self._end_badly(error, context, name)
+                raise
+            ok_count.inc()
+            return reply
 
         return call
 
-    def _stream(self, behaviour: Callable[..., Awaitable[None]], name: str, request_id: str) -> Callable[..., Any]:
-        async def call(requests: AsyncIterator[Any], context: Context) -> None:
-            async with self._outcome(context, name, request_id):
-                await behaviour(requests, context)
+    def stream(
+        self, behaviour: Callable[[Context], Awaitable[None]], name: str
+    ) -> Callable[[object, Context], Awaitable[None]]:
+        """The method with many messages in and out, which counts its items itself."""
+
+        async def call(_: object, context: Context) -> None:
+            try:
+                self._lifecycle.require_serving()
+                await behaviour(context)
+            except ClientGone as error:
+                self._count(name, CODES[ClientGone])
+                _log.info(
+                    "nobody is there to be answered",
+                    method=name,
+                    request_id=_request_id(context),
+                    reason=error.reason,
+                    detail=str(error),
+                )
+            except BaseException as error:
+                await self._end_badly(error, context, name)
+                raise
+            else:
+                self._count(name, Code.OK)
 
         return call
 
-    @asynccontextmanager
-    async def _outcome(self, context: Context, name: str, request_id: str) -> AsyncIterator[None]:
-        """Around one call: counts how it ends, and turns what it raises into its status."""
-        structlog.contextvars.bind_contextvars(request_id=request_id, method=name)
-        try:
-            self._lifecycle.require_serving()
-            yield
-        except asyncio.CancelledError:
+    async def _end_badly(self, error: BaseException, context: Context, name: str) -> None:
+        """Answers with the error's status, which raises in its turn; what is no failure of a call passes."""
+        if isinstance(error, asyncio.CancelledError):
             self._count(name, Code.CANCELLED)
-            _log.info("the call was cancelled")
-            raise
-        except ClientGone as error:
-            self._count(name, CODES[ClientGone])
-            _log.info("nobody is there to be answered", reason=error.reason, detail=str(error))
-        except Exception as error:  # noqa: BLE001 -- the one place where anything becomes a status
-            await self._abort(error, context, name, request_id)
-        else:
-            self._count(name, Code.OK)
+            _log.info("the call was cancelled", method=name, request_id=_request_id(context))
+        elif isinstance(error, Exception):
+            await self._abort(error, context, name, _request_id(context))
 
     def _count(self, name: str, code: int) -> None:
-        self._metrics.requests.labels(name, Code.Name(code)).inc()
+        self._metrics.requests[name, Code.Name(code)].inc()
 
     async def _abort(self, error: Exception, context: Context, name: str, request_id: str) -> None:
-        status = observe_failure(error, self._metrics)
+        status = observe_failure(error, self._metrics, method=name, request_id=request_id)
         self._count(name, status.code)
         trailers = [(_REQUEST_ID_KEY, request_id)]
-        retry_after_s = retry_delay_s(error)
+        retry_after_s = error.retry_after_s if isinstance(error, ServiceError) else None
         if retry_after_s is not None:
             trailers.append(("grpc-retry-pushback-ms", str(math.ceil(retry_after_s * 1000))))
         grpc_status = rpc_status.to_status(status)
@@ -170,23 +159,23 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
         await context.abort(grpc_status.code, grpc_status.details)
 
 
-def observe_failure(error: Exception, metrics: Metrics) -> Status:
+def observe_failure(error: Exception, metrics: Metrics, **where: str) -> Status:
     """Counts and logs a failed image, and returns its status."""
     if isinstance(error, ServiceError):
-        metrics.refusals.labels(error.reason).inc()
+        metrics.refusals[error.reason].inc()
         if isinstance(error, ModelFailed):
-            _log.error("the model failed", reason=error.reason, detail=str(error))
+            _log.error("the model failed", reason=error.reason, detail=str(error), **where)
         else:
-            _log.info("refused", reason=error.reason, detail=str(error))
+            _log.info("refused", reason=error.reason, detail=str(error), **where)
     else:
-        metrics.refusals.labels(ServiceError.reason).inc()
-        _log.error("request failed", exc_info=error)
+        metrics.refusals[ServiceError.reason].inc()
+        _log.error("request failed", exc_info=error, **where)
     return status_of(error)
 
 
-def _request_id(details: grpc.HandlerCallDetails) -> str:
+def _request_id(context: Context) -> str:
     """The caller's own id when it has a harmless form, else a new one."""
-    for key, value in details.invocation_metadata:
+    for key, value in context.invocation_metadata() or ():
         if key == _REQUEST_ID_KEY and isinstance(value, str) and _REQUEST_ID_FORM.fullmatch(value):
             return value
     return secrets.token_hex(8)

@@ -1,104 +1,281 @@
-"""One DenoiseStream call: reads frames, runs items side by side, writes each answer as it is ready.
+"""One DenoiseStream call: reads frames, starts items, writes what comes of them as it comes.
 
-Owns the protocol of the stream (ids, cancelling, how many may be unanswered); knows nothing about images.
+Owns the protocol of the stream: ids, cancelling, how many items may be unanswered, that nothing follows an item's
+result. Two tasks serve a stream, however many items it carries: one reads, one writes.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractContextManager
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from google.rpc.status_pb2 import Status
 
 from denoised.v1 import denoised_pb2 as pb
-from service.errors import ClientGone, InvalidOption, ItemCancelled, NotImplementedYet, ServiceError
+from service import wire
+from service.batcher import Client
+from service.convert import Recipe, Recipes, Replies, too_large
+from service.errors import ClientGone, InvalidChunks, InvalidOption, ItemCancelled
+from service.lifecycle import InFlight, Lifecycle
+from service.pipeline import Denoiser, Job, Outcome
+from service.upload import Upload, open_upload
 
 _ITEM_ID_LENGTH = 128
+# Ids of refused uploads whose chunks may still be on their way.
+_REFUSED_UPLOADS_MOST = 1024
+
+
+class Wire(Protocol):
+    """The call's messages, serialised."""
+
+    async def read(self) -> bytes | None:
+        """The next frame, None when the client has sent its last."""
+        ...
+
+    async def write(self, message: bytes) -> None:
+        """Returns when the message has left; raises when nobody is there."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StreamLimits:
+    """What one stream may hold.
+
+    Attributes:
+        items_in_flight: unanswered items; at this many the server stops reading.
+        default_timeout_s: of items that state none.
+        message_bytes: largest answer.
+    """
+
+    items_in_flight: int
+    default_timeout_s: float
+    message_bytes: int
+
+
+@dataclass(slots=True, eq=False)
+class Item:
+    """One image of the stream that is not answered yet."""
+
+    item_id: str
+    recipe: Recipe | None = None
+    job: Job | None = None
+    upload: Upload | None = None
 
 
 class ItemStream:
-    """The items of one call that are not answered yet."""
+    """The items of one call."""
 
     def __init__(
         self,
+        call: Wire,
         *,
-        run: Callable[[pb.DenoiseStreamRequest], Awaitable[pb.DenoiseResult]],
-        refuse: Callable[[ServiceError], pb.DenoiseResult],
-        write: Callable[[pb.DenoiseStreamResponse], Awaitable[None]],
-        hold: Callable[[], AbstractContextManager[None]],
-        items_in_flight: int,
+        denoiser: Denoiser,
+        recipes: Recipes,
+        replies: Replies,
+        client: Client,
+        deadline_s: float,
+        limits: StreamLimits,
+        lifecycle: Lifecycle,
+        in_flight: InFlight,
+        clock: Callable[[], float],
+        count: Callable[[Exception | None], Status | None],
     ) -> None:
-        """``run`` gives an item's outcome and never raises; ``refuse`` turns an error into one.
+        """``count`` counts an item by how it ended, None being well, and gives the status of what went wrong."""
+        self._call = call
+        self._denoiser = denoiser
+        self._recipes = recipes
+        self._replies = replies
+        self._client = client
+        self._deadline_s = deadline_s
+        self._limits = limits
+        self._lifecycle = lifecycle
+        self._in_flight = in_flight
+        self._clock = clock
+        self._count = count
+        self._items: dict[str, Item] = {}
+        self._uploads: dict[str, Upload] = {}
+        self._refused_uploads: dict[str, None] = {}
+        # Taken and not written yet; items leave the others as soon as their answer is known.
+        self._unwritten: set[Item] = set()
+        self._outbox: deque[tuple[bytes, Callable[[], None]]] = deque()
+        self._is_read = False
+        self._to_write = asyncio.Event()
+        self._to_read = asyncio.Event()
 
-        ``hold`` is entered one turn of the event loop after an item has come, and left when its answer is written.
-        Frames that are refused here are not held: they cost no work that draining could lose.
-        """
-        self._run = run
-        self._refuse = refuse
-        self._write = write
-        self._hold = hold
-        self._write_lock = asyncio.Lock()
-        # Taken before an item starts and given back when its answer is written: while a client does not read,
-        # writing blocks, and so does reading from it.
-        self._room = asyncio.Semaphore(items_in_flight)
-        self._work: dict[str, asyncio.Task[pb.DenoiseResult]] = {}
-
-    async def serve(self, frames: AsyncIterator[pb.DenoiseStreamRequest]) -> None:
+    async def serve(self) -> None:
         """Returns when the client has sent its last frame and every item is answered.
 
         Raises:
             ClientGone: an answer could not be written. Items that were still running are stopped.
         """
         try:
-            await self._serve(frames)
-        except ExceptionGroup as group:
-            gone, others = group.split(ClientGone)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._read_all())
+                group.create_task(self._write_all())
+        except ExceptionGroup as group_error:
+            gone, others = group_error.split(ClientGone)
             if gone is None or others is not None:
                 raise
-            raise ClientGone("the client went away with answers unread") from group
-
-    async def _serve(self, frames: AsyncIterator[pb.DenoiseStreamRequest]) -> None:
-        async with asyncio.TaskGroup() as group:
-            async for frame in frames:
-                if frame.WhichOneof("frame") == "cancel":
-                    if frame.item_id in self._work:
-                        self._work[frame.item_id].cancel()
-                    continue
-                await self._room.acquire()
-                refusal = self._refusal(frame)
-                if refusal is not None:
-                    group.create_task(self._answer(frame.item_id, self._refuse(refusal)))
-                else:
-                    work = self._work[frame.item_id] = group.create_task(self._outcome(frame))
-                    group.create_task(self._answer_when_done(frame.item_id, work))
-
-    async def _outcome(self, frame: pb.DenoiseStreamRequest) -> pb.DenoiseResult:
-        return await self._run(frame)
-
-    async def _answer_when_done(self, item_id: str, work: "asyncio.Task[pb.DenoiseResult]") -> None:
-        with self._hold():
-            await asyncio.wait([work])
-            del self._work[item_id]
-            result = self._refuse(ItemCancelled("the client took the item back")) if work.cancelled() else work.result()
-            await self._answer(item_id, result)
-
-    async def _answer(self, item_id: str, result: pb.DenoiseResult) -> None:
-        try:
-            async with self._write_lock:
-                await self._write(pb.DenoiseStreamResponse(item_id=item_id, result=result))
-        except Exception as error:  # gRPC's own exceptions for a call that is gone are not public
-            raise ClientGone("an answer can't be written") from error
+            raise ClientGone("the client went away with answers unread") from group_error
         finally:
-            self._room.release()
+            for item in self._unwritten:
+                self._close(item)
+                self._in_flight.leave()
 
-    def _refusal(self, frame: pb.DenoiseStreamRequest) -> ServiceError | None:
-        """Why an item can't be taken, or None when it can."""
-        kind = frame.WhichOneof("frame")
-        if not 1 <= len(frame.item_id) <= _ITEM_ID_LENGTH:
-            return InvalidOption(
-                f"item_id has {len(frame.item_id)} characters; 1 to {_ITEM_ID_LENGTH} are allowed", field="item_id"
+    async def _read_all(self) -> None:
+        while (message := await self._call.read()) is not None:
+            self._take(wire.read_frame(message))
+            while not self._has_room():
+                self._to_read.clear()
+                await self._to_read.wait()
+        self._is_read = True
+        for item in [self._items[item_id] for item_id in self._uploads if not self._uploads[item_id].is_complete]:
+            self._end(item, InvalidChunks("the stream ended before the image's last chunk", field="chunk.last"))
+        self._to_write.set()
+
+    def _has_room(self) -> bool:
+        return len(self._unwritten) < self._limits.items_in_flight and all(
+            upload.wants_data for upload in self._uploads.values()
+        )
+
+    async def _write_all(self) -> None:
+        while True:
+            while self._outbox:
+                message, after = self._outbox.popleft()
+                try:
+                    await self._call.write(message)
+                except Exception as error:  # gRPC's own exceptions for a call that is gone are not public
+                    raise ClientGone("an answer can't be written") from error
+                after()
+                self._to_read.set()
+            if self._is_read and not self._items:
+                return
+            self._to_write.clear()
+            await self._to_write.wait()
+
+    def _take(self, frame: wire.Frame) -> None:
+        content = frame.content
+        if isinstance(content, wire.Chunk):
+            self._take_chunk(frame.item_id, content)
+        elif isinstance(content, pb.CancelItem):
+            if (item := self._items.get(frame.item_id)) is not None:
+                self._end(item, ItemCancelled("the client took the item back"))
+        else:
+            item = Item(frame.item_id)
+            self._unwritten.add(item)
+            self._in_flight.enter()
+            try:
+                self._check_id(frame.item_id)
+                self._items[frame.item_id] = item
+                self._begin(item, frame)
+            except Exception as error:  # noqa: BLE001 -- an item's failure is its outcome, whatever it is
+                if isinstance(content, pb.ImageHeader):
+                    self._ignore_chunks(frame.item_id)
+                self._end(item, error)
+
+    def _check_id(self, item_id: str) -> None:
+        if not 1 <= len(item_id) <= _ITEM_ID_LENGTH:
+            raise InvalidOption(
+                f"item_id has {len(item_id)} characters; 1 to {_ITEM_ID_LENGTH} are allowed", field="item_id"
             )
-        if kind is None:
-            return InvalidOption("the frame is empty; send a request", field="frame")
-        if kind in ("header", "chunk"):
-            return NotImplementedYet("images in chunks are not served; send the whole image as a request")
-        if frame.item_id in self._work:
-            return InvalidOption("item_id belongs to an item that is not answered; choose another", field="item_id")
-        return None
+        if item_id in self._items:
+            raise InvalidOption("item_id belongs to an item that is not answered; choose another", field="item_id")
+
+    def _begin(self, item: Item, frame: wire.Frame) -> None:
+        self._lifecycle.require_serving()
+        timeout_s = self._limits.default_timeout_s if frame.timeout_s is None else frame.timeout_s
+        if not timeout_s > 0:
+            raise InvalidOption(f"timeout is {timeout_s} s; it must be more than 0", field="timeout")
+        deadline_s = min(self._deadline_s, self._clock() + timeout_s)
+        if isinstance(frame.content, wire.Split):
+            item.recipe = self._recipes.of(frame.content.rest)
+            item.job = Job(
+                item.recipe.order, frame.content.data, self._client, deadline_s, lambda _, end: self._done(item, end)
+            )
+            self._denoiser.start(item.job)
+        elif isinstance(frame.content, pb.ImageHeader):
+            item.recipe = self._recipes.of_header(frame.content)
+            item.upload = self._uploads[item.item_id] = open_upload(
+                frame.content,
+                item.recipe,
+                denoiser=self._denoiser,
+                client=self._client,
+                deadline_s=deadline_s,
+                on_done=lambda end: self._done(item, end),
+                on_room=self._to_read.set,
+                send=lambda data, last, after: self._put(wire.stream_chunk(item.item_id, data, last=last), after),
+                tell=lambda progress: self._put(
+                    pb.DenoiseStreamResponse(item_id=item.item_id, progress=progress).SerializeToString(), _nothing
+                ),
+            )
+        else:
+            raise InvalidOption("the frame is empty; send a request", field="frame")
+
+    def _take_chunk(self, item_id: str, chunk: wire.Chunk) -> None:
+        upload = self._uploads.get(item_id)
+        if upload is not None:
+            try:
+                upload.feed(chunk)
+            except Exception as error:  # noqa: BLE001 -- an item's failure is its outcome, whatever it is
+                self._end(self._items[item_id], error)
+        elif item_id not in self._refused_uploads:
+            item = Item(item_id)
+            self._unwritten.add(item)
+            self._in_flight.enter()
+            self._ignore_chunks(item_id)
+            self._end(item, InvalidChunks("the chunk belongs to no image; send its header first", field="chunk"))
+        if chunk.last:
+            self._refused_uploads.pop(item_id, None)
+
+    def _ignore_chunks(self, item_id: str) -> None:
+        """Of an image that was refused, more chunks may be on their way; they get no further answer."""
+        self._refused_uploads[item_id] = None
+        if len(self._refused_uploads) > _REFUSED_UPLOADS_MOST:
+            del self._refused_uploads[next(iter(self._refused_uploads))]
+
+    def _done(self, item: Item, end: Outcome | Exception) -> None:
+        if isinstance(end, Exception):
+            self._end(item, end)
+            return
+        assert item.recipe is not None
+        parts, size_bytes = self._replies.response_parts(end, item.recipe)
+        if size_bytes > self._limits.message_bytes:
+            self._end(item, too_large(size_bytes, self._limits.message_bytes))
+            return
+        self._count(None)
+        self._answer(item, b"".join(wire.stream_result_parts(item.item_id, *wire.result_parts(parts, size_bytes))))
+
+    def _end(self, item: Item, error: Exception) -> None:
+        """The item's answer is a refusal, unless it has one."""
+        if item.upload is not None and not item.upload.is_complete:
+            self._ignore_chunks(item.item_id)
+        self._close(item)
+        result = pb.DenoiseResult(status=self._count(error))
+        self._answer(item, pb.DenoiseStreamResponse(item_id=item.item_id, result=result).SerializeToString())
+
+    def _answer(self, item: Item, message: bytes) -> None:
+        if self._items.get(item.item_id) is item:
+            del self._items[item.item_id]
+            self._uploads.pop(item.item_id, None)
+
+        def written() -> None:
+            self._unwritten.discard(item)
+            self._in_flight.leave()
+            self._close(item)
+
+        self._put(message, written)
+
+    def _put(self, message: bytes, after: Callable[[], None]) -> None:
+        self._outbox.append((message, after))
+        self._to_write.set()
+
+    def _close(self, item: Item) -> None:
+        if item.job is not None:
+            self._denoiser.close(item.job)
+        if item.upload is not None:
+            item.upload.close()
+
+
+def _nothing() -> None:
+    """After a message that nobody waits for."""

@@ -1,20 +1,19 @@
-"""Decides which tiles an image is cut into, reads them and puts their results back. Pure NumPy.
+"""Decides which tiles an image is cut into, and which parts of image and answer a tile stands for. Pure.
 
 The rule is Open Image Denoise's: a tile reads ``halo_px`` beyond the pixels that it owns on inner sides, and the
 last tile of an axis is pushed inside the image, so the network's own zero padding falls where it would without
 tiles. Owned spans are disjoint and cover the image, so results are copied, never blended.
 
 A plan depends on the image's size and the model's contract alone: the same image gives the same pixels on every
-machine.
+machine. It holds the rule and no tiles, so it costs the same for every size, and plans of recent sizes are kept.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
-
-import numpy as np
+from functools import lru_cache
 
 from service.types import Samples
+
+_KEPT_PLANS = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +33,31 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class AxisPlan:
-    """All tiles along one axis; each reads ``edge_px`` pixels."""
+    """The tiles along one axis.
 
+    Attributes:
+        size_px: length of the image.
+        edge_px: pixels that each tile reads.
+        halo_px: pixels that a tile reads beyond its own on inner sides.
+        last_read_px: the first pixel that the last tile reads.
+        span_count: how many tiles there are.
+    """
+
+    size_px: int
     edge_px: int
-    spans: tuple[Span, ...]
+    halo_px: int
+    last_read_px: int
+    span_count: int
+
+    def span(self, index: int) -> Span:
+        """Tile ``index``. The first and the last own one halo more than the others."""
+        step_px = self.edge_px - 2 * self.halo_px
+        is_last = index == self.span_count - 1
+        return Span(
+            read_px=self.last_read_px if is_last else index * step_px,
+            keep_px=index * step_px + self.halo_px if index else 0,
+            stop_px=self.size_px if is_last else (index + 1) * step_px + self.halo_px,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +69,7 @@ class TilePlan:
 
     @property
     def tile_count(self) -> int:
-        return len(self.rows.spans) * len(self.columns.spans)
+        return self.rows.span_count * self.columns.span_count
 
     @property
     def tile_pixel_count(self) -> int:
@@ -58,11 +78,12 @@ class TilePlan:
 
     def tile(self, index: int) -> tuple[Span, Span]:
         """(row span, column span) of tile ``index``."""
-        row, column = divmod(index, len(self.columns.spans))
-        return self.rows.spans[row], self.columns.spans[column]
+        row, column = divmod(index, self.columns.span_count)
+        return self.rows.span(row), self.columns.span(column)
 
 
-def plan(*, height_px: int, width_px: int, edges_px: Sequence[int], halo_px: int, multiple_px: int) -> TilePlan:
+@lru_cache(_KEPT_PLANS)
+def plan(*, height_px: int, width_px: int, edges_px: tuple[int, ...], halo_px: int, multiple_px: int) -> TilePlan:
     """The cheapest plan, in pixels computed, for an image; see :func:`plan_axis`."""
     return TilePlan(
         rows=plan_axis(height_px, edges_px=edges_px, halo_px=halo_px, multiple_px=multiple_px),
@@ -70,7 +91,7 @@ def plan(*, height_px: int, width_px: int, edges_px: Sequence[int], halo_px: int
     )
 
 
-def plan_axis(size_px: int, *, edges_px: Sequence[int], halo_px: int, multiple_px: int) -> AxisPlan:
+def plan_axis(size_px: int, *, edges_px: tuple[int, ...], halo_px: int, multiple_px: int) -> AxisPlan:
     """The allowed edge, and the spans of that edge, that read the fewest pixels in all.
 
     Args:
@@ -89,16 +110,13 @@ def plan_axis(size_px: int, *, edges_px: Sequence[int], halo_px: int, multiple_p
     ]
     _, negative_edge_px, count = min(candidates)
     edge_px = -negative_edge_px
-    step_px = edge_px - 2 * halo_px
-    spans = []
-    keep_px = 0
-    for index in range(count):
-        is_last = index == count - 1
-        read_px = max(0, padded_px - edge_px) if is_last else index * step_px
-        stop_px = size_px if is_last else read_px + edge_px - halo_px
-        spans.append(Span(read_px=read_px, keep_px=keep_px, stop_px=stop_px))
-        keep_px = stop_px
-    return AxisPlan(edge_px=edge_px, spans=tuple(spans))
+    return AxisPlan(
+        size_px=size_px,
+        edge_px=edge_px,
+        halo_px=halo_px,
+        last_read_px=max(0, padded_px - edge_px),
+        span_count=count,
+    )
 
 
 def _tile_count(padded_px: int, *, edge_px: int, halo_px: int) -> int | None:
@@ -112,21 +130,24 @@ def _tile_count(padded_px: int, *, edge_px: int, halo_px: int) -> int | None:
     return 1 + -(-(padded_px - edge_px) // step_px)
 
 
-def read_tile(samples: Samples, tile_plan: TilePlan, index: int) -> Samples:
-    """What tile ``index`` sees of (H, W, C) samples: (edge, edge, C), reflected beyond the image's border."""
+def window(samples: Samples, tile_plan: TilePlan, index: int) -> Samples:
+    """What tile ``index`` reads of (H, W, C) samples, as far as there are any: a view of at most (edge, edge, C)."""
     row, column = tile_plan.tile(index)
-    height_px, width_px = tile_plan.rows.edge_px, tile_plan.columns.edge_px
-    window = samples[row.read_px : row.read_px + height_px, column.read_px : column.read_px + width_px]
-    missing = (height_px - window.shape[0], width_px - window.shape[1])
-    if missing == (0, 0):
-        return window
-    return cast("Samples", np.pad(window, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="symmetric"))
-
-
-def write_tile(target: Samples, tile_plan: TilePlan, index: int, result: Samples) -> None:
-    """Copies the pixels that tile ``index`` owns from its (edge, edge, C) result into the (H, W, C) target."""
-    row, column = tile_plan.tile(index)
-    target[row.keep_px : row.stop_px, column.keep_px : column.stop_px] = result[
-        row.keep_px - row.read_px : row.stop_px - row.read_px,
-        column.keep_px - column.read_px : column.stop_px - column.read_px,
+    return samples[
+        row.read_px : row.read_px + tile_plan.rows.edge_px, column.read_px : column.read_px + tile_plan.columns.edge_px
     ]
+
+
+def owned(samples: Samples, tile_plan: TilePlan, index: int) -> Samples:
+    """The pixels of (H, W, C) samples that tile ``index`` owns: a view; those of all tiles cover the image once."""
+    row, column = tile_plan.tile(index)
+    return samples[row.keep_px : row.stop_px, column.keep_px : column.stop_px]
+
+
+def kept(tile_plan: TilePlan, index: int) -> tuple[slice, slice]:
+    """Rows and columns of :func:`owned` as they are counted inside the tile."""
+    row, column = tile_plan.tile(index)
+    return (
+        slice(row.keep_px - row.read_px, row.stop_px - row.read_px),
+        slice(column.keep_px - column.read_px, column.stop_px - column.read_px),
+    )

@@ -12,6 +12,15 @@ from numpy.typing import NDArray
 Samples = NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.float32]
 Plane = NDArray[np.float32]
 Units = NDArray[np.float32]
+Data = bytes | memoryview
+
+
+class ServiceClass(Enum):
+    """What share of the machine an image gets while others wait."""
+
+    INTERACTIVE = "interactive"
+    NORMAL = "normal"
+    BULK = "bulk"
 
 
 class Container(Enum):

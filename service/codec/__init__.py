@@ -6,18 +6,36 @@ threads at once; the libraries release the GIL while they work on pixels.
 """
 
 from service.codec.files import check_encodable, decode, encode
-from service.codec.raw import SampleLayout, SampleType, decode_raw, encode_raw, raw_header
+from service.codec.levels import resolve as resolve_levels
+from service.codec.raw import (
+    SampleLayout,
+    SampleType,
+    check_raw_length,
+    decode_raw,
+    dtype_of,
+    encode_raw,
+    raw_bytes,
+    raw_header,
+    refuse_non_finite,
+    view_raw,
+)
 from service.codec.sniff import check_size, sniff
 
 __all__ = [
     "SampleLayout",
     "SampleType",
     "check_encodable",
+    "check_raw_length",
     "check_size",
     "decode",
     "decode_raw",
+    "dtype_of",
     "encode",
     "encode_raw",
+    "raw_bytes",
     "raw_header",
+    "refuse_non_finite",
+    "resolve_levels",
     "sniff",
+    "view_raw",
 ]

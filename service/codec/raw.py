@@ -4,11 +4,10 @@ from enum import Enum
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from service.codec import levels, planes
 from service.errors import InvalidSamples
-from service.types import Container, Image, ImageHeader, Metadata
+from service.types import Container, Data, Image, ImageHeader, Metadata, Samples
 
 
 class SampleType(Enum):
@@ -56,8 +55,38 @@ def raw_header(*, height_px: int, width_px: int, channel_count: int, sample_type
     )
 
 
+def check_raw_length(size_bytes: int, header: ImageHeader) -> None:
+    """Raises InvalidSamples unless so many bytes are the samples of such an image."""
+    if size_bytes != header.decoded_bytes:
+        raise InvalidSamples(
+            f"{header.height_px} x {header.width_px} px with {header.channels} channels of {header.bits} bits are "
+            f"{header.decoded_bytes} bytes, got {size_bytes}; send all samples, without stride or padding",
+            field="image.raw.data",
+        )
+
+
+def dtype_of(header: ImageHeader) -> np.dtype[Any]:
+    """The little-endian type of raw samples."""
+    return _TYPE_OF_BITS[header.bits].dtype
+
+
+def view_raw(data: Data, header: ImageHeader, layout: SampleLayout) -> Samples:
+    """(H, W, C) samples: a read-only view of ``data``, whose length :func:`check_raw_length` has found right."""
+    flat = np.frombuffer(data, dtype_of(header))
+    height_px, width_px, channels = header.height_px, header.width_px, header.channels
+    if layout is SampleLayout.HWC:
+        return flat.reshape(height_px, width_px, channels)
+    return flat.reshape(channels, height_px, width_px).transpose(1, 2, 0)
+
+
+def raw_bytes(samples: Samples, layout: SampleLayout) -> memoryview:
+    """The memory of samples that :func:`view_raw` gave, or of an array made in their likeness, in their layout."""
+    ordered = samples if layout is SampleLayout.HWC else samples.transpose(2, 0, 1)
+    return ordered.reshape(-1).view(np.uint8).data
+
+
 def decode_raw(
-    data: bytes,
+    data: Data,
     header: ImageHeader,
     *,
     layout: SampleLayout,
@@ -76,23 +105,11 @@ def decode_raw(
     Raises:
         InvalidSamples: a wrong length, levels without a range between them, NaN or infinities.
     """
-    sample_type = _TYPE_OF_BITS[header.bits]
-    if len(data) != header.decoded_bytes:
-        raise InvalidSamples(
-            f"{header.height_px} x {header.width_px} px with {header.channels} channels of {header.bits} bits are "
-            f"{header.decoded_bytes} bytes, got {len(data)}; send all samples, without stride or padding",
-            field="image.raw.data",
-        )
+    check_raw_length(len(data), header)
     black, white = levels.resolve(black_level, white_level, bits=header.bits, field="image.raw")
-    flat = np.frombuffer(data, sample_type.dtype)
-    height_px, width_px, channels = header.height_px, header.width_px, header.channels
-    samples = (
-        flat.reshape(height_px, width_px, channels)
-        if layout is SampleLayout.HWC
-        else flat.reshape(channels, height_px, width_px).transpose(1, 2, 0)
-    )
-    if sample_type is SampleType.F32:
-        _check_finite(samples)
+    samples = view_raw(data, header, layout)
+    if samples.dtype == np.float32:
+        refuse_non_finite(samples)
     return planes.split(samples, black_level=black, white_level=white, metadata=Metadata())
 
 
@@ -103,13 +120,14 @@ def encode_raw(image: Image, layout: SampleLayout) -> bytes:
     return ordered.astype(ordered.dtype.newbyteorder("<"), copy=False).tobytes()
 
 
-def _check_finite(samples: NDArray[np.float32]) -> None:
+def refuse_non_finite(samples: Samples, *, top_px: int = 0, left_px: int = 0) -> None:
+    """Raises InvalidSamples when some are NaN or infinite; the part of an image begins at that row and column."""
     finite = np.isfinite(samples)
     if finite.all():
         return
     row, column, channel = (int(i) for i in np.unravel_index(int(np.argmin(finite)), finite.shape))
     raise InvalidSamples(
         f"{finite.size - int(np.count_nonzero(finite))} of {finite.size} samples are NaN or infinite, the first at row "
-        f"{row}, column {column}, channel {channel}; replace them before sending",
+        f"{top_px + row}, column {left_px + column}, channel {channel}; replace them before sending",
         field="image.raw.data",
     )

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from denoised.contract import IMAGE_OUTPUT_NAME, INPUT_NAME, ModelContract
 from service.settings import SHIPPED_MODELS_DIR, Settings
-from service.tiling import TilePlan, plan, read_tile, write_tile
+from service.tiling import TilePlan, kept, owned, plan, window
 
 _TEST_STORE: Final = Path(__file__).parents[1] / "models"
 BASE_NAME: Final[str] = Settings.model_fields["default_model"].default
@@ -55,11 +55,13 @@ class Network:
         tile_plan = self.plan(*noisy.shape[:2])
         result = np.empty_like(noisy)
         for index in range(tile_plan.tile_count):
-            tile = read_tile(noisy, tile_plan, index).astype(np.float32) / np.float32(255)
-            planes = np.ascontiguousarray(tile.transpose(2, 0, 1)[np.newaxis])
+            tile = window(noisy, tile_plan, index)
+            missing = (tile_plan.rows.edge_px - tile.shape[0], tile_plan.columns.edge_px - tile.shape[1])
+            tile = np.pad(tile, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="symmetric")
+            planes = np.ascontiguousarray(tile.transpose(2, 0, 1)[np.newaxis]).astype(np.float32) / np.float32(255)
             (image,) = self._session.run([IMAGE_OUTPUT_NAME], {INPUT_NAME: planes})
             levels = np.rint(np.clip(image[0], 0, 1) * np.float32(255)).astype(np.uint8)
-            write_tile(result, tile_plan, index, levels.transpose(1, 2, 0))
+            owned(result, tile_plan, index)[:] = levels.transpose(1, 2, 0)[kept(tile_plan, index)]
         return result
 
 

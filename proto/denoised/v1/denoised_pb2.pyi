@@ -31,6 +31,13 @@ class SampleLayout(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     SAMPLE_LAYOUT_HWC: _ClassVar[SampleLayout]
     SAMPLE_LAYOUT_CHW: _ClassVar[SampleLayout]
 
+class ServiceClass(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    SERVICE_CLASS_UNSPECIFIED: _ClassVar[ServiceClass]
+    SERVICE_CLASS_INTERACTIVE: _ClassVar[ServiceClass]
+    SERVICE_CLASS_NORMAL: _ClassVar[ServiceClass]
+    SERVICE_CLASS_BULK: _ClassVar[ServiceClass]
+
 class Capability(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     CAPABILITY_UNSPECIFIED: _ClassVar[Capability]
@@ -55,6 +62,10 @@ SAMPLE_TYPE_F32: SampleType
 SAMPLE_LAYOUT_UNSPECIFIED: SampleLayout
 SAMPLE_LAYOUT_HWC: SampleLayout
 SAMPLE_LAYOUT_CHW: SampleLayout
+SERVICE_CLASS_UNSPECIFIED: ServiceClass
+SERVICE_CLASS_INTERACTIVE: ServiceClass
+SERVICE_CLASS_NORMAL: ServiceClass
+SERVICE_CLASS_BULK: ServiceClass
 CAPABILITY_UNSPECIFIED: Capability
 CAPABILITY_DENOISE: Capability
 CAPABILITY_ENCODE: Capability
@@ -105,18 +116,20 @@ class Image(_message.Message):
     def __init__(self, encoded: _Optional[_Union[EncodedImage, _Mapping]] = ..., raw: _Optional[_Union[RawImage, _Mapping]] = ...) -> None: ...
 
 class DenoiseOptions(_message.Message):
-    __slots__ = ("model", "model_version", "strength", "output_container", "jpeg_quality")
+    __slots__ = ("model", "model_version", "strength", "output_container", "jpeg_quality", "service_class")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
     STRENGTH_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_CONTAINER_FIELD_NUMBER: _ClassVar[int]
     JPEG_QUALITY_FIELD_NUMBER: _ClassVar[int]
+    SERVICE_CLASS_FIELD_NUMBER: _ClassVar[int]
     model: str
     model_version: str
     strength: float
     output_container: Container
     jpeg_quality: int
-    def __init__(self, model: _Optional[str] = ..., model_version: _Optional[str] = ..., strength: _Optional[float] = ..., output_container: _Optional[_Union[Container, str]] = ..., jpeg_quality: _Optional[int] = ...) -> None: ...
+    service_class: ServiceClass
+    def __init__(self, model: _Optional[str] = ..., model_version: _Optional[str] = ..., strength: _Optional[float] = ..., output_container: _Optional[_Union[Container, str]] = ..., jpeg_quality: _Optional[int] = ..., service_class: _Optional[_Union[ServiceClass, str]] = ...) -> None: ...
 
 class DenoiseRequest(_message.Message):
     __slots__ = ("image", "options")
@@ -205,12 +218,16 @@ class DenoiseBatchResponse(_message.Message):
     def __init__(self, results: _Optional[_Iterable[_Union[DenoiseResult, _Mapping]]] = ...) -> None: ...
 
 class ImageHeader(_message.Message):
-    __slots__ = ("options", "size_bytes")
+    __slots__ = ("options", "size_bytes", "image", "progress")
     OPTIONS_FIELD_NUMBER: _ClassVar[int]
     SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
     options: DenoiseOptions
     size_bytes: int
-    def __init__(self, options: _Optional[_Union[DenoiseOptions, _Mapping]] = ..., size_bytes: _Optional[int] = ...) -> None: ...
+    image: Image
+    progress: bool
+    def __init__(self, options: _Optional[_Union[DenoiseOptions, _Mapping]] = ..., size_bytes: _Optional[int] = ..., image: _Optional[_Union[Image, _Mapping]] = ..., progress: bool = ...) -> None: ...
 
 class ImageChunk(_message.Message):
     __slots__ = ("data", "last")
@@ -219,6 +236,16 @@ class ImageChunk(_message.Message):
     data: bytes
     last: bool
     def __init__(self, data: _Optional[bytes] = ..., last: bool = ...) -> None: ...
+
+class Progress(_message.Message):
+    __slots__ = ("received_bytes", "done_tile_count", "tile_count")
+    RECEIVED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    DONE_TILE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    TILE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    received_bytes: int
+    done_tile_count: int
+    tile_count: int
+    def __init__(self, received_bytes: _Optional[int] = ..., done_tile_count: _Optional[int] = ..., tile_count: _Optional[int] = ...) -> None: ...
 
 class CancelItem(_message.Message):
     __slots__ = ()
@@ -241,12 +268,16 @@ class DenoiseStreamRequest(_message.Message):
     def __init__(self, item_id: _Optional[str] = ..., request: _Optional[_Union[DenoiseRequest, _Mapping]] = ..., header: _Optional[_Union[ImageHeader, _Mapping]] = ..., chunk: _Optional[_Union[ImageChunk, _Mapping]] = ..., cancel: _Optional[_Union[CancelItem, _Mapping]] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class DenoiseStreamResponse(_message.Message):
-    __slots__ = ("item_id", "result")
+    __slots__ = ("item_id", "result", "chunk", "progress")
     ITEM_ID_FIELD_NUMBER: _ClassVar[int]
     RESULT_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
     item_id: str
     result: DenoiseResult
-    def __init__(self, item_id: _Optional[str] = ..., result: _Optional[_Union[DenoiseResult, _Mapping]] = ...) -> None: ...
+    chunk: ImageChunk
+    progress: Progress
+    def __init__(self, item_id: _Optional[str] = ..., result: _Optional[_Union[DenoiseResult, _Mapping]] = ..., chunk: _Optional[_Union[ImageChunk, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ...) -> None: ...
 
 class ListModelsRequest(_message.Message):
     __slots__ = ()
@@ -299,14 +330,16 @@ class ListModelsResponse(_message.Message):
     def __init__(self, models: _Optional[_Iterable[_Union[Model, _Mapping]]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ...) -> None: ...
 
 class Limits(_message.Message):
-    __slots__ = ("message_bytes", "image_pixels", "batch_image_count")
+    __slots__ = ("message_bytes", "image_pixels", "batch_image_count", "chunked_image_pixels")
     MESSAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
     IMAGE_PIXELS_FIELD_NUMBER: _ClassVar[int]
     BATCH_IMAGE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    CHUNKED_IMAGE_PIXELS_FIELD_NUMBER: _ClassVar[int]
     message_bytes: int
     image_pixels: int
     batch_image_count: int
-    def __init__(self, message_bytes: _Optional[int] = ..., image_pixels: _Optional[int] = ..., batch_image_count: _Optional[int] = ...) -> None: ...
+    chunked_image_pixels: int
+    def __init__(self, message_bytes: _Optional[int] = ..., image_pixels: _Optional[int] = ..., batch_image_count: _Optional[int] = ..., chunked_image_pixels: _Optional[int] = ...) -> None: ...
 
 class GetModelRequest(_message.Message):
     __slots__ = ("name", "version")

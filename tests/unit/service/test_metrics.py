@@ -2,10 +2,11 @@
 
 import pytest
 from prometheus_client import CollectorRegistry
-from prometheus_client.metrics_core import Metric
+from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.metrics import Metrics, Release, Stage
+from service.errors import all_reasons
+from service.metrics import Drop, Lane, Metrics, Release, Stage, Verdict
 
 
 def families(metrics: Metrics) -> dict[str, Metric]:
@@ -24,15 +25,29 @@ def test_there_are_no_summaries_because_they_cannot_be_added_up(metrics: Metrics
     assert {family.type for family in families(metrics).values()} == {"counter", "gauge", "histogram"}
 
 
-def test_every_stage_and_every_release_is_there_before_the_first_image(metrics: Metrics) -> None:
+@pytest.mark.parametrize(
+    ("name", "label", "values"),
+    [
+        ("denoised_stage_seconds", "stage", [stage.value for stage in Stage]),
+        ("denoised_batch_releases", "reason", [release.value for release in Release]),
+        ("denoised_units_dropped", "reason", [drop.value for drop in Drop]),
+        ("denoised_lane_busy_seconds", "lane", [lane.value for lane in Lane]),
+        ("denoised_offered_work_seconds", "verdict", [verdict.value for verdict in Verdict]),
+        ("denoised_refusals", "reason", list(all_reasons())),
+    ],
+)
+def test_every_series_that_can_be_foreseen_is_there_from_the_start(
+    name: str, label: str, values: list[str], metrics: Metrics
+) -> None:
     """A rate over a series that appears with its first event misses that event."""
-    found = families(metrics)
-    stages = {sample.labels["stage"] for sample in found["denoised_stage_seconds"].samples}
-    assert stages == {stage.value for stage in Stage}
-    releases = found["denoised_batch_releases"].samples
-    assert {sample.labels["reason"]: sample.value for sample in releases if sample.name.endswith("_total")} == {
-        release.value: 0 for release in Release
-    }
+    samples = families(metrics)[name].samples
+    assert {sample.labels[label] for sample in samples} == set(values)
+    assert {sample.value for sample in samples} == {0}
+
+
+def test_nothing_is_exposed_that_older_parsers_would_not_know(metrics: Metrics) -> None:
+    names = {sample.name for family in families(metrics).values() for sample in family.samples}
+    assert not [name for name in names if name.endswith("_created")]
 
 
 @pytest.mark.parametrize(
@@ -43,6 +58,8 @@ def test_every_stage_and_every_release_is_there_before_the_first_image(metrics: 
         "denoised_batch_units",
         "denoised_image_pixels",
         "denoised_noise_sigma_levels",
+        "denoised_batch_fill",
+        "denoised_loop_lag_seconds",
     ],
 )
 def test_buckets_ascend(metrics: Metrics, name: str) -> None:
@@ -56,7 +73,7 @@ def test_buckets_ascend(metrics: Metrics, name: str) -> None:
 
 
 def test_an_observation_lands_in_its_bucket(metrics: Metrics) -> None:
-    metrics.stage_seconds.labels(Stage.DECODE.value).observe(0.004)
+    metrics.stage_seconds[Stage.DECODE].observe(0.004)
     buckets = {
         sample.labels["le"]: sample.value
         for sample in families(metrics)["denoised_stage_seconds"].samples

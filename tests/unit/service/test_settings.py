@@ -37,6 +37,7 @@ def test_an_empty_environment_gives_settings_that_serve() -> None:
     assert settings.models_dir == SHIPPED_MODELS_DIR
     assert settings.lane_count is None
     assert settings.image_pixels <= settings.queue_pixels
+    assert settings.message_bytes <= settings.queue_bytes <= settings.memory_bytes
 
 
 def test_every_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -90,6 +91,57 @@ def test_everything_that_is_wrong_is_reported_at_once(monkeypatch: pytest.Monkey
         assert any(line.strip().startswith(f"{name}='{wrong[name]}': ") for line in lines), "the value is named"
 
 
+@pytest.mark.parametrize(
+    ("variables", "says"),
+    [
+        (
+            {"CHUNK_BYTES": "4096", "MESSAGE_BYTES": "5119"},
+            "DENOISED_CHUNK_BYTES=4096: a chunk and its frame of up to 1024 bytes travel in one message",
+        ),
+        ({"PROVIDER": "cuda", "LANE_COUNT": "2"}, "DENOISED_LANE_COUNT=2: a GPU runs one batch at a time"),
+        ({"NORMAL_WEIGHT": "9"}, "DENOISED_INTERACTIVE_WEIGHT=8.0, DENOISED_NORMAL_WEIGHT=9.0, "),
+        ({"BULK_WEIGHT": "4"}, "DENOISED_NORMAL_WEIGHT=3.0, DENOISED_BULK_WEIGHT=4.0: "),
+        ({"CHUNKED_IMAGE_PIXELS": "10"}, "DENOISED_CHUNKED_IMAGE_PIXELS=10: it is below DENOISED_IMAGE_PIXELS="),
+        ({"GRPC_PORT": "8081"}, "DENOISED_GRPC_PORT=8081: DENOISED_HTTP_PORT=8081 is the same port"),
+    ],
+)
+def test_settings_that_can_not_work_together_are_refused_with_both(
+    variables: dict[str, str], says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(ENV_PREFIX + name, value)
+    with pytest.raises(SettingsError) as raised:
+        load_settings()
+    _, *lines = str(raised.value).splitlines()
+    assert len(lines) == 1
+    assert says in lines[0]
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"CHUNK_BYTES": "4096", "MESSAGE_BYTES": "5120"},
+        {"PROVIDER": "cuda", "LANE_COUNT": "1"},
+        {"PROVIDER": "cuda"},
+        {"NORMAL_WEIGHT": "1", "INTERACTIVE_WEIGHT": "1"},
+        {"GRPC_PORT": "0", "HTTP_PORT": "0"},
+        {"GRPC_PORT": "8081", "GRPC_HOST": "10.0.0.1"},
+    ],
+)
+def test_settings_that_just_work_together_are_taken(variables: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(ENV_PREFIX + name, value)
+    load_settings()
+
+
+def test_several_contradictions_are_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DENOISED_BULK_WEIGHT", "100")
+    monkeypatch.setenv("DENOISED_CHUNKED_IMAGE_PIXELS", "1")
+    with pytest.raises(SettingsError) as raised:
+        load_settings()
+    assert len(str(raised.value).splitlines()) == 3
+
+
 @pytest.mark.parametrize("name", ["DRAIN_TIMEOUT_S", "DEFAULT_TIMEOUT_S", "MAX_CONNECTION_AGE_S", "DRAIN_DELAY_S"])
 def test_an_endless_time_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Times become whole milliseconds for gRPC, so an infinite one would only fail later, at start."""
@@ -102,7 +154,12 @@ def test_what_is_printed_of_settings_that_are_all_set_can_be_read_back(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     settings = Settings(
-        ports_file=tmp_path / "ports.json", lane_count=3, codec_threads=2, reflection=False, drain_delay_s=1.5
+        ports_file=tmp_path / "ports.json",
+        profile_file=tmp_path / "profile.json",
+        lane_count=3,
+        codec_threads=2,
+        reflection=False,
+        drain_delay_s=1.5,
     )
     assert read_back(describe_settings(settings), monkeypatch) == settings
 

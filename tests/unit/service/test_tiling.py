@@ -40,6 +40,10 @@ class Rules:
             multiple_px=self.multiple_px,
         )
 
+    def spans(self, size_px: int) -> list[Span]:
+        axis = self.axis(size_px)
+        return [axis.span(index) for index in range(axis.span_count)]
+
     def padded_px(self, size_px: int) -> int:
         return -(-size_px // self.multiple_px) * self.multiple_px
 
@@ -64,8 +68,7 @@ def rules(draw: st.DrawFn, *, most_units: int = 24) -> Rules:
 @example(SHIPPED, 537)
 @example(SHIPPED, 3000)
 def test_a_plan_covers_the_axis_once_with_aligned_reads_that_hold_their_halo(of: Rules, size_px: int) -> None:
-    plan = of.axis(size_px)
-    spans, edge_px = plan.spans, plan.edge_px
+    spans, edge_px = of.spans(size_px), of.axis(size_px).edge_px
     assert edge_px in of.edges_px
     owned = [(span.keep_px, span.stop_px) for span in spans]
     assert owned[0][0] == 0
@@ -95,7 +98,7 @@ def test_no_other_edge_reads_fewer_pixels_and_of_equal_ones_the_largest_wins(of:
     }
     plan = of.axis(size_px)
     least = min(costs.values())
-    assert len(plan.spans) * plan.edge_px == least
+    assert plan.span_count * plan.edge_px == least
     assert plan.edge_px == max(edge_px for edge_px, cost in costs.items() if cost == least)
 
 
@@ -116,19 +119,28 @@ def _fewest_tiles(padded_px: int, *, edge_px: int, halo_px: int) -> int | None:
 )
 def test_common_sizes_get_the_tiles_that_the_design_promises(size_px: int, edge_px: int, tile_count: int) -> None:
     plan = SHIPPED.axis(size_px)
-    assert (plan.edge_px, len(plan.spans)) == (edge_px, tile_count)
+    assert (plan.edge_px, plan.span_count) == (edge_px, tile_count)
 
 
 def test_a_plan_counts_its_tiles_row_by_row() -> None:
-    plan = TilePlan(
-        rows=AxisPlan(8, (Span(0, 0, 6), Span(4, 6, 12))),
-        columns=AxisPlan(16, (Span(0, 0, 14), Span(12, 14, 26), Span(24, 26, 40))),
-    )
+    rows = AxisPlan(size_px=12, edge_px=8, halo_px=2, last_read_px=4, span_count=2)
+    columns = AxisPlan(size_px=40, edge_px=16, halo_px=2, last_read_px=24, span_count=3)
+    plan = TilePlan(rows, columns)
     assert plan.tile_count == 6
     assert plan.tile_pixel_count == 128
-    assert plan.tile(0) == (plan.rows.spans[0], plan.columns.spans[0])
-    assert plan.tile(2) == (plan.rows.spans[0], plan.columns.spans[2])
-    assert plan.tile(3) == (plan.rows.spans[1], plan.columns.spans[0])
+    assert plan.tile(0) == (Span(0, 0, 6), Span(0, 0, 14))
+    assert plan.tile(2) == (Span(0, 0, 6), Span(24, 26, 40))
+    assert plan.tile(3) == (Span(4, 6, 12), Span(0, 0, 14))
+
+
+def test_the_plan_of_a_size_is_made_once() -> None:
+    assert SHIPPED.plan(300, 777) is SHIPPED.plan(300, 777)
+
+
+def test_the_longest_image_is_planned_without_making_its_tiles() -> None:
+    axis = SHIPPED.axis(10**15)
+    assert axis.span(axis.span_count - 1).stop_px == 10**15
+    assert axis.span(10**12).keep_px == axis.span(10**12 - 1).stop_px
 
 
 @given(rules(), st.integers(1, 400), st.integers(1, 400))
@@ -155,10 +167,10 @@ def test_tiles_that_nobody_changed_make_the_same_image(
     plan = of.plan(*size[:2])
     target = np.full_like(image, 255)
     for index in range(plan.tile_count):
-        tile = tiling.read_tile(image, plan, index)
-        assert tile.shape == (plan.rows.edge_px, plan.columns.edge_px, size[2])
-        assert tile.dtype == dtype
-        tiling.write_tile(target, plan, index, tile)
+        tile = tiling.window(image, plan, index)
+        assert tile.shape[0] <= plan.rows.edge_px
+        assert tile.shape[1] <= plan.columns.edge_px
+        tiling.owned(target, plan, index)[...] = tile[tiling.kept(plan, index)]
     np.testing.assert_array_equal(target, image)
 
 
@@ -167,24 +179,17 @@ def test_every_pixel_is_written_by_exactly_one_tile(of: Rules, height_px: int, w
     plan = of.plan(height_px, width_px)
     times: NDArray[np.float32] = np.zeros((height_px, width_px, 1), np.float32)
     for index in range(plan.tile_count):
-        mine = np.zeros_like(times)
-        tiling.write_tile(mine, plan, index, np.ones((plan.rows.edge_px, plan.columns.edge_px, 1), np.float32))
-        times += mine
+        owned = tiling.owned(times, plan, index)
+        assert owned.size > 0
+        owned += 1
     assert (times == 1).all()
 
 
-def test_what_lies_beyond_the_border_is_the_image_mirrored() -> None:
-    image = np.arange(1, 7, dtype=np.uint8).reshape(2, 3, 1)
-    plan = Rules(4, 0, (8,)).plan(2, 3)
-    tile = tiling.read_tile(image, plan, 0)[:, :, 0]
-    np.testing.assert_array_equal(tile[0], [1, 2, 3, 3, 2, 1, 1, 2])
-    np.testing.assert_array_equal(tile[:, 0], [1, 4, 4, 1, 1, 4, 4, 1])
-
-
-def test_a_tile_inside_the_image_is_a_view_and_costs_no_memory() -> None:
+def test_what_a_tile_reads_and_owns_are_views_and_cost_no_memory() -> None:
     image = _picture(64, 64, 3, np.uint8, 0)
-    tile = tiling.read_tile(image, Rules(4, 4, (32,)).plan(64, 64), 0)
-    assert np.shares_memory(tile, image)
+    plan = Rules(4, 4, (32,)).plan(64, 64)
+    assert np.shares_memory(tiling.window(image, plan, 0), image)
+    assert np.shares_memory(tiling.owned(image, plan, 0), image)
 
 
 def _box(samples: NDArray[np.float32], radius_px: int) -> NDArray[np.float32]:
@@ -201,8 +206,10 @@ def _box(samples: NDArray[np.float32], radius_px: int) -> NDArray[np.float32]:
 def _tiled(image: NDArray[np.float32], plan: TilePlan, radius_px: int) -> NDArray[np.float32]:
     target = np.full_like(image, np.nan)
     for index in range(plan.tile_count):
-        tile = cast("NDArray[np.float32]", tiling.read_tile(image, plan, index))
-        tiling.write_tile(target, plan, index, _box(tile, radius_px))
+        tile = cast("NDArray[np.float32]", tiling.window(image, plan, index))
+        missing = (plan.rows.edge_px - tile.shape[0], plan.columns.edge_px - tile.shape[1])
+        mirrored = np.pad(tile, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="symmetric")
+        tiling.owned(target, plan, index)[...] = _box(mirrored, radius_px)[tiling.kept(plan, index)]
     return target
 
 
@@ -223,7 +230,7 @@ def test_a_filter_no_wider_than_the_halo_sees_no_tiles(
     """Tiled and whole answers are equal bit for bit, borders included."""
     plan = of.plan(*size)
     assume(radius_px <= of.halo_px)
-    assume(min(len(plan.rows.spans), len(plan.columns.spans)) > 1)
+    assume(min(plan.rows.span_count, plan.columns.span_count) > 1)
     image = cast("NDArray[np.float32]", _picture(*size, 1, np.float32, seed))
     missing = [of.padded_px(size_px) - size_px for size_px in size]
     whole = np.pad(image, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="symmetric")
