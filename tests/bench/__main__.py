@@ -16,7 +16,7 @@ from tests.bench import baseline
 from tests.bench.bench import Bench, Options, bench
 from tests.bench.figures import Row
 from tests.bench.machine import describe_machine
-from tests.bench.rows import alone, faults, halo, jpeg, memory, overload, throughput
+from tests.bench.rows import alone, faults, halo, jpeg, large, memory, overload, throughput
 from tests.bench.table import as_json, markdown
 
 _SHORT_SECONDS: Final = 0.5
@@ -29,6 +29,7 @@ ROWS: Final[Mapping[str, Callable[[Bench], Row]]] = {
     "idle512": alone.measure_latency,
     "start": alone.measure_start,
     "rss": memory.measure_load,
+    "chunked100": large.measure,
     "overload": overload.measure,
     "beside64": faults.measure_beside,
     "mixed": faults.measure_mixed,

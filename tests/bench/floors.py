@@ -18,10 +18,10 @@ Decode = Callable[[bytes], Any]
 Encode = Callable[[Picture], Any]
 
 
-def jpeg(image: Picture, *, quality: int = JPEG_QUALITY) -> bytes:
-    """(H, W, C) as a JPEG without chroma subsampling."""
+def jpeg(image: Picture, *, quality: int = JPEG_QUALITY, subsampling: Literal["444", "420"] = "444") -> bytes:
+    """(H, W, C) as a JPEG; the service's answers have full chroma, cameras' files half of it."""
     file: bytes = simplejpeg.encode_jpeg(
-        image, quality=quality, colorspace="RGB" if image.shape[2] == 3 else "GRAY", colorsubsampling="444"
+        image, quality=quality, colorspace="RGB" if image.shape[2] == 3 else "GRAY", colorsubsampling=subsampling
     )
     return file
 

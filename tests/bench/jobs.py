@@ -79,6 +79,23 @@ class OpenLoop:
     deadline_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class Chunked:
+    """One image, the job's only message, as chunks of a stream.
+
+    Attributes:
+        header: a serialized ``ImageHeader``.
+        chunk_bytes: of each chunk but the last.
+    """
+
+    job: Job
+    header: bytes
+    chunk_bytes: int
+
+
+Work = ClosedLoop | OpenLoop | Chunked
+
+
 @dataclass(slots=True)
 class Outcome:
     """What came of a job. Times are seconds.

@@ -57,8 +57,8 @@ class Network:
         for index in range(tile_plan.tile_count):
             tile = window(noisy, tile_plan, index)
             missing = (tile_plan.rows.edge_px - tile.shape[0], tile_plan.columns.edge_px - tile.shape[1])
-            tile = np.pad(tile, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="symmetric")
-            planes = np.ascontiguousarray(tile.transpose(2, 0, 1)[np.newaxis]).astype(np.float32) / np.float32(255)
+            padded = np.pad(tile, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="symmetric")
+            planes = np.ascontiguousarray(padded.transpose(2, 0, 1)[np.newaxis]).astype(np.float32) / np.float32(255)
             (image,) = self._session.run([IMAGE_OUTPUT_NAME], {INPUT_NAME: planes})
             levels = np.rint(np.clip(image[0], 0, 1) * np.float32(255)).astype(np.uint8)
             owned(result, tile_plan, index)[:] = levels.transpose(1, 2, 0)[kept(tile_plan, index)]

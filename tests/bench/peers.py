@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
-from tests.bench.jobs import ClosedLoop, OpenLoop, Outcome
+from tests.bench.jobs import Outcome, Work
 
 _REPOSITORY: Final = Path(__file__).resolve().parents[2]
 _STOP_LIMIT_S: Final = 30.0
@@ -24,12 +24,12 @@ class Clients:
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process
 
-    def run(self, work: ClosedLoop | OpenLoop) -> Outcome:
+    def run(self, work: Work) -> Outcome:
         """Blocks until the job is done."""
         self.start(work)
         return self.result()
 
-    def start(self, work: ClosedLoop | OpenLoop) -> None:
+    def start(self, work: Work) -> None:
         """Begins a job; ask for its :meth:`result` before the next."""
         pickle.dump(work, _pipe(self._process.stdin))
         _pipe(self._process.stdin).flush()

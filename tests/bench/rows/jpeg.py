@@ -20,6 +20,9 @@ from tests.integration.harness import connected
 
 _SIZE_PX: Final = (3000, 4000)
 _SHORT_SIZE_PX: Final = (300, 400)
+# As a camera writes it: about half a byte for a pixel.
+_NOISE_LEVELS: Final = 6.0
+_QUALITY: Final = 90
 _CLIENT_COUNT: Final = 2
 _IMAGES_PER_CLIENT: Final = 2
 _TARGET: Final = 1.05
@@ -33,7 +36,7 @@ def measure(bench: Bench) -> Row:
     network = bench.networks.base
     height_px, width_px = _SHORT_SIZE_PX if options.is_short else _SIZE_PX
     row = Row("jpeg12", f"JPEG in, JPEG out, {height_px * width_px / 1e6:.3g} megapixels, shipped base")
-    file = jpeg(picture(height_px, width_px, 3, 0))
+    file = jpeg(picture(height_px, width_px, 3, 0, noise_levels=_NOISE_LEVELS), quality=_QUALITY, subsampling="420")
     request = pb.DenoiseRequest(
         image=pb.Image(encoded=pb.EncodedImage(data=file)), options=pb.DenoiseOptions(model=network.name)
     )
