@@ -1,5 +1,6 @@
 """Rows of neighbours: mixed sizes with poisoned images among them, and small images beside enormous ones."""
 
+import socket
 from dataclasses import replace
 from typing import Final
 
@@ -66,6 +67,9 @@ def measure_beside(bench: Bench) -> Row:
     count = _SHORT_SMALL_COUNT if options.is_short else _SMALL_COUNT
     network = bench.networks.base
     row = Row("beside64", f"256x256 beside a client with {side_px**2 / 1e6:.3g} megapixels, shipped base")
+    if not _has_ipv6_loopback():
+        row.skipped = "it needs an IPv6 loopback, so that two clients come from two addresses"
+        return row
     large = pb.DenoiseRequest(
         image=pb.Image(
             encoded=pb.EncodedImage(data=jpeg(picture(side_px, side_px, 3, 0, noise_levels=2.0), quality=80))
@@ -104,6 +108,15 @@ def measure_beside(bench: Bench) -> Row:
     ]
     row.raw = {"alone_s": alones_s, "beside_s": besides_s, "unit_s": units_s}
     return row
+
+
+def _has_ipv6_loopback() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
 
 
 def _half_a_file(model: str, side_px: int) -> Sample:
