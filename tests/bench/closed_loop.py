@@ -30,6 +30,7 @@ class _Run:
         self.is_over = False
         self.began_s = 0.0
         self._left = loop.total
+        self._call_count = 0
 
     def takes_another(self) -> bool:
         """Whether one more may be sent; of a job with a total it is counted off."""
@@ -37,6 +38,11 @@ class _Run:
             self._left -= 1
             return self._left >= 0
         return not self.is_over
+
+    def is_behind_with_cancelling(self) -> bool:
+        """Whether to try with this call; many are answered before their moment comes, so others make up for them."""
+        self._call_count += 1
+        return self.outcome.cancelled_count < self.loop.cancelled_share * self._call_count
 
     def take(self, index: int, answer: bytes, began_s: float) -> None:
         if self.is_open:
@@ -93,7 +99,7 @@ async def _unary(run: _Run, method: UnaryCall, client_index: int) -> None:
         message = loop.job.messages[index]
         began_s = time.perf_counter()
         call = method(message.data, timeout=loop.timeout_s)
-        if rng.random() < loop.cancelled_share:
+        if run.is_behind_with_cancelling():
             await asyncio.sleep(rng.uniform(0, loop.cancelled_within_s))
             run.outcome.cancelled_count += call.cancel()
         try:

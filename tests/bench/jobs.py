@@ -48,7 +48,7 @@ class ClosedLoop:
         total: where not 0, the window opens on an idle service and closes when so many are answered: for images
             that take so long that those at the window's ends would matter.
         timeout_s: of one unary call.
-        cancelled_share: of unary calls, taken back at a random moment within ``cancelled_within_s``.
+        cancelled_share: of unary calls that are taken back, each at a random moment within ``cancelled_within_s``.
         are_abandoned: whether calls in flight at the end are taken back instead of awaited.
     """
 
