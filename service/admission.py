@@ -14,7 +14,7 @@ is gets IMAGE_TOO_LARGE, which nobody retries.
 import math
 from dataclasses import dataclass
 from math import hypot
-from typing import Final, NoReturn
+from typing import Final, NamedTuple, NoReturn
 
 from service.codec import check_size
 from service.errors import DeadlineUnreachable, ImageTooLarge, MemoryBudgetExceeded, QueueFull
@@ -45,8 +45,7 @@ class Limits:
     memory_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Demand:
+class Demand(NamedTuple):
     """What an image asks for.
 
     Attributes:

@@ -9,6 +9,7 @@ queue. :meth:`Batcher.tick` is called now and then: it ends what has outlived it
 """
 
 import asyncio
+import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 
@@ -59,7 +60,9 @@ class Submission:
     """An image's units on their way. ``on_done`` is called at most once: with what went wrong, or None.
 
     Attributes:
+        pack_count: most units that are queued and run as one.
         available_count: units that may be offered; fewer than ``unit_count`` while the image is still arriving.
+        on_unit: told of each unit that ended, and how; see :meth:`Batcher.submit`.
         offered_at_s, started_at_s, ended_at_s: on the batcher's clock; of the first and the last unit.
         shared_request_count, shared_client_count: the most images, and client connections, in one batch with it.
     """
@@ -70,11 +73,13 @@ class Submission:
     service_class: ServiceClass
     deadline_s: float
     unit_count: int
+    pack_count: int
     available_count: int
     unit_cost_s: float
     offered_at_s: float
     on_done: Callable[["Submission", ServiceError | None], None]
-    on_unit: Callable[[int], None] | None = None
+    on_unit: Callable[["Submission", int, ServiceError | None], None] | None = None
+    units_fail_alone: bool = False
     started_at_s: float = float("inf")
     ended_at_s: float = 0.0
     shared_request_count: int = 0
@@ -83,19 +88,25 @@ class Submission:
     remaining_count: int = 0
     running_count: int = 0
     is_over: bool = False
-    queued: "set[Ticket[_Unit]]" = field(default_factory=set)
+    queued: "set[Ticket[_Pack]]" = field(default_factory=set)
     on_still: Callable[[], None] | None = None
 
+    @property
+    def image_count(self) -> int:
+        """Of units that fail alone each is an image."""
+        return self.unit_count if self.units_fail_alone else 1
 
-class _Unit:
-    """One unit of a submission, as lanes see it."""
 
-    __slots__ = ("index", "submission", "tiles")
+class _Pack:
+    """Units of a submission that are queued as one, as lanes see them."""
 
-    def __init__(self, submission: Submission, index: int) -> None:
+    __slots__ = ("count", "first", "submission", "tiles")
+
+    def __init__(self, submission: Submission, first: int, count: int) -> None:
         self.submission = submission
         self.tiles = submission.tiles
-        self.index = index
+        self.first = first
+        self.count = count
 
     def is_wanted(self, now_s: float) -> bool:
         return not self.submission.is_over and now_s < self.submission.deadline_s
@@ -125,7 +136,7 @@ class Batcher:
 
     def __init__(
         self,
-        scheduler: "Scheduler[_Unit]",
+        scheduler: "Scheduler[_Pack]",
         *,
         lane_count: int,
         options: BatcherOptions,
@@ -188,14 +199,18 @@ class Batcher:
         own_s = self._unoffered_by_share_s.get(client.share, 0.0)
         # While its own images pass, fairness lets as much of the others' pass.
         unoffered_s = own_s + min(self._unoffered_s - own_s, own_s + queued_s)
-        now_s = self._clock()
-        running_s = sum(max(0.0, b.sent_at_s + b.expected_s - now_s) for b in self._running.values())
-        return queued_s + unoffered_s + running_s
+        return queued_s + unoffered_s + self.running_s
 
     @property
     def queued_s(self) -> float:
         """Predicted seconds of lane time of all that waits."""
         return self._scheduler.queued_cost_s + self._unoffered_s
+
+    @property
+    def running_s(self) -> float:
+        """Predicted seconds of lane time until all that runs is done."""
+        now_s = self._clock()
+        return sum(max(0.0, b.sent_at_s + b.expected_s - now_s) for b in self._running.values())
 
     def submit(
         self,
@@ -203,20 +218,24 @@ class Batcher:
         *,
         group: Group,
         unit_count: int,
+        pack_count: int = 1,
         available_count: int | None = None,
         client: Client,
         service_class: ServiceClass,
         deadline_s: float,
         on_done: Callable[[Submission, ServiceError | None], None],
-        on_unit: Callable[[int], None] | None = None,
+        on_unit: Callable[[Submission, int, ServiceError | None], None] | None = None,
+        units_fail_alone: bool = False,
     ) -> Submission:
         """Offers an image's units; ``on_done`` is called on the event loop, never before this returns.
 
         Args:
             unit_count: at least 1.
+            pack_count: units that may be queued and run as one; small ones cost less so.
             available_count: units that may run now, in the order of their numbers; None for all. See :meth:`extend`.
             deadline_s: absolute, on the clock.
-            on_unit: called with the number of each unit that was done, before ``on_done``.
+            on_unit: called with the number of each unit that ended, and what went wrong, before ``on_done``.
+            units_fail_alone: whether a unit that fails is its own matter; else it ends the image.
         """
         if not unit_count:
             raise ValueError("an image without units has nothing to wait for; submit at least one")
@@ -227,17 +246,26 @@ class Batcher:
             service_class=service_class,
             deadline_s=deadline_s,
             unit_count=unit_count,
+            pack_count=pack_count,
             available_count=unit_count if available_count is None else available_count,
             unit_cost_s=self._costs.predict_s(group.model, group.height_px, group.width_px),
             offered_at_s=self._clock(),
             on_done=on_done,
             on_unit=on_unit,
+            units_fail_alone=units_fail_alone,
             remaining_count=unit_count,
         )
         self._live.add(submission)
         self._count_unoffered(submission, unit_count - self._offer(submission))
         self._dispatch_soon()
         return submission
+
+    def fitting_pack_count(self, group: Group, unit_count: int) -> int:
+        """How many of so many small units should be queued as one: enough for each lane, unless that is too little."""
+        most = min(self._options.batch_units, max(1, self._options.batch_pixels // group.pixel_count))
+        unit_s = self._costs.predict_s(group.model, group.height_px, group.width_px)
+        even = -(-unit_count // len(self._lanes))
+        return min(most, max(even, math.ceil(_WAKE_S / unit_s)))
 
     def extend(self, submission: Submission, available_count: int) -> None:
         """More of an image has arrived: its first ``available_count`` units may run."""
@@ -286,10 +314,10 @@ class Batcher:
         """A lane hangs: its images fail now, and it takes no more until it comes back."""
         self._stuck.add(lane)
         _log.error("a lane hangs", waited_s=round(waited_s, 3), expected_s=round(batch.expected_s, 3))
-        for unit in batch.units:
-            assert isinstance(unit, _Unit)
+        for pack in batch.packs:
+            assert isinstance(pack, _Pack)
             self._settle(
-                unit.submission,
+                pack.submission,
                 LaneStuck(
                     f"the network has not answered for {waited_s:.1f} s; send again, another replica will take it"
                 ),
@@ -303,25 +331,28 @@ class Batcher:
         """Queues the next units of an image, a few at a time; returns how many."""
         last = min(submission.available_count, submission.unit_count)
         room = self._options.staged_units_per_image - len(submission.queued)
-        stop = min(last, submission.next_index + room)
+        stop = min(last, submission.next_index + room * submission.pack_count)
         if stop <= submission.next_index:
             return 0
-        tickets = [
-            Ticket(
-                _Unit(submission, index),
-                submission.client.share,
-                submission.service_class,
-                submission.group,
-                submission.group.pixel_count,
-                submission.unit_cost_s,
-                submission.deadline_s,
+        tickets = []
+        for first in range(submission.next_index, stop, submission.pack_count):
+            count = min(submission.pack_count, stop - first)
+            tickets.append(
+                Ticket(
+                    _Pack(submission, first, count),
+                    submission.client.share,
+                    submission.service_class,
+                    submission.group,
+                    submission.group.pixel_count * count,
+                    submission.unit_cost_s * count,
+                    submission.deadline_s,
+                )
             )
-            for index in range(submission.next_index, stop)
-        ]
+        offered_count = stop - submission.next_index
         submission.next_index = stop
         submission.queued.update(tickets)
         self._scheduler.offer(tickets)
-        return len(tickets)
+        return offered_count
 
     def _count_unoffered(self, submission: Submission, unit_count: int) -> None:
         """Adds to, or takes from, the work that live images have not offered yet."""
@@ -375,7 +406,7 @@ class Batcher:
             return most
         return min(most, -(-scheduler.queued_pixel_count // len(self._idle)))
 
-    def _expire(self, decision: "Decision[_Unit]") -> None:
+    def _expire(self, decision: "Decision[_Pack]") -> None:
         for ticket in decision.expired:
             submission = ticket.item.submission
             submission.queued.discard(ticket)
@@ -385,29 +416,32 @@ class Batcher:
                 Drop.EXPIRED,
             )
 
-    def _start(self, tickets: "Sequence[Ticket[_Unit]]", now_s: float) -> None:
+    def _start(self, tickets: "Sequence[Ticket[_Pack]]", now_s: float) -> None:
         group = tickets[0].group
         assert isinstance(group, Group)
         engine = self._engines[group.model]
-        units = [ticket.item for ticket in tickets]
-        submissions = {unit.submission for unit in units}
+        packs = [ticket.item for ticket in tickets]
+        unit_count = sum(pack.count for pack in packs)
+        submissions = {pack.submission for pack in packs}
         for ticket in tickets:
             ticket.item.submission.queued.discard(ticket)
-            ticket.item.submission.running_count += 1
+            ticket.item.submission.running_count += ticket.item.count
         client_count = len({submission.client.connection for submission in submissions})
+        image_count = sum(submission.image_count for submission in submissions)
         for submission in submissions:
-            submission.shared_request_count = max(submission.shared_request_count, len(submissions))
+            submission.shared_request_count = max(submission.shared_request_count, image_count)
             submission.shared_client_count = max(submission.shared_client_count, client_count)
             if submission.next_index < submission.available_count:
                 self._offer_more(submission)
-        expected_s = self._costs.predict_s(group.model, group.height_px, group.width_px, len(units))
-        self._is_wide = self._takes_all_cores(len(units), expected_s)
-        self._count(tickets, len(submissions), client_count)
+        expected_s = self._costs.predict_s(group.model, group.height_px, group.width_px, unit_count)
+        self._is_wide = self._takes_all_cores(unit_count, expected_s)
+        self._count(group, unit_count, image_count, client_count)
         batch = Batch(
             engine=engine,
             engine_lane=WIDE_LANE if self._is_wide else 0,
             shape=(group.channels, group.height_px, group.width_px),
-            units=units,
+            packs=packs,
+            unit_count=unit_count,
             expected_s=expected_s,
             sent_at_s=now_s,
         )
@@ -429,10 +463,10 @@ class Batcher:
             and expected_s >= _LEAST_WIDE_S
         )
 
-    def _count(self, tickets: "Sequence[Ticket[_Unit]]", request_count: int, client_count: int) -> None:
+    def _count(self, group: Group, unit_count: int, image_count: int, client_count: int) -> None:
         metrics = self._metrics
-        pixel_count = tickets[0].pixel_count * len(tickets)
-        with_one_more = pixel_count + tickets[0].pixel_count
+        pixel_count = group.pixel_count * unit_count
+        with_one_more = pixel_count + group.pixel_count
         if self._is_wide:
             release = Release.ALONE
         elif with_one_more > self._options.batch_pixels:
@@ -442,8 +476,8 @@ class Batcher:
         else:
             release = Release.NO_MORE
         metrics.batch_releases[release].inc()
-        metrics.batch_units.observe(len(tickets))
-        metrics.batch_requests.observe(request_count)
+        metrics.batch_units.observe(unit_count)
+        metrics.batch_requests.observe(image_count)
         metrics.batch_clients.observe(client_count)
         metrics.batch_fill.observe(min(1.0, pixel_count / self._options.batch_pixels))
         metrics.computed_pixels.inc(pixel_count)
@@ -458,26 +492,32 @@ class Batcher:
         kind = LaneKind.WIDE if batch.engine_lane == WIDE_LANE else LaneKind.NARROW
         self._is_wide = False
         self._learn(batch, kind)
-        for unit, error in zip(batch.units, batch.errors, strict=True):
-            assert isinstance(unit, _Unit)
-            submission = unit.submission
-            submission.running_count -= 1
-            submission.remaining_count -= 1
-            submission.started_at_s = min(submission.started_at_s, batch.started_at_s)
-            submission.ended_at_s = batch.ended_at_s
-            if error is None and submission.on_unit is not None and not submission.is_over:
-                _tell(submission.on_unit, unit.index)
-            if error is not None:
-                self._settle(submission, error, Drop.FAILED)
-            elif submission.remaining_count == 0:
-                self._settle(submission, None, Drop.CANCELLED)
-            if submission.running_count == 0 and submission.on_still is not None:
-                submission.on_still()
-                submission.on_still = None
+        at = 0
+        for pack in batch.packs:
+            assert isinstance(pack, _Pack)
+            self._finish_pack(pack, batch, batch.errors[at : at + pack.count])
+            at += pack.count
         if self._scheduler.queued_ticket_count:
             self._dispatch()
         if not self._running:
             self._is_idle.set()
+
+    def _finish_pack(self, pack: _Pack, batch: Batch, errors: Sequence[ServiceError | None]) -> None:
+        submission = pack.submission
+        submission.running_count -= pack.count
+        submission.remaining_count -= pack.count
+        submission.started_at_s = min(submission.started_at_s, batch.started_at_s)
+        submission.ended_at_s = batch.ended_at_s
+        if not submission.is_over:
+            if submission.on_unit is not None:
+                for index, error in enumerate(errors, pack.first):
+                    _tell(submission.on_unit, submission, index, error)
+            error = None if submission.units_fail_alone else next(filter(None, errors), None)
+            if error is not None or submission.remaining_count == 0:
+                self._settle(submission, error, Drop.FAILED)
+        if submission.running_count == 0 and submission.on_still is not None:
+            submission.on_still()
+            submission.on_still = None
 
     def _learn(self, batch: Batch, kind: LaneKind) -> None:
         seconds = batch.ended_at_s - batch.started_at_s
@@ -487,9 +527,9 @@ class Batcher:
             self._metrics.batch_failures.inc(batch.failure_count)
         elif kind is LaneKind.NARROW and not any(batch.errors):
             _, height_px, width_px = batch.shape
-            unit = batch.units[0]
-            assert isinstance(unit, _Unit)
-            self._costs.observe(unit.submission.group.model, height_px, width_px, len(batch.units), seconds)
+            pack = batch.packs[0]
+            assert isinstance(pack, _Pack)
+            self._costs.observe(pack.submission.group.model, height_px, width_px, batch.unit_count, seconds)
 
     def _settle(self, submission: Submission, error: ServiceError | None, drop: Drop) -> None:
         """Ends an image once; one that is over is left alone."""
@@ -503,7 +543,7 @@ class Batcher:
         self._live.discard(submission)
         self._count_unoffered(submission, submission.next_index - submission.unit_count)
         if submission.queued:
-            self._metrics.units_dropped[drop].inc(len(submission.queued))
+            self._metrics.units_dropped[drop].inc(sum(ticket.item.count for ticket in submission.queued))
             self._scheduler.discard(submission.queued)
             submission.queued.clear()
             self._dispatch_soon()

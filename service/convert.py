@@ -13,7 +13,8 @@ from denoised.v1 import denoised_pb2 as pb
 from service import codec, wire
 from service.codec import SampleLayout, SampleType
 from service.errors import ImageTooLarge, InvalidImage, InvalidOption, InvalidSamples
-from service.pipeline import Denoiser, FileOrder, Levels, Options, Outcome, RawOrder
+from service.job import FileOrder, Levels, Options, Outcome, RawOrder
+from service.pipeline import Denoiser
 from service.pixels import Scale
 from service.registry import Model, Registry
 from service.types import Container, Data, Image, ServiceClass

@@ -11,7 +11,7 @@ import numpy as np
 
 from service import codec, pixels, tiling
 from service.pixels import NonFiniteSamples, Scale
-from service.types import Data, ImageHeader, Plane, Samples
+from service.types import Data, ImageHeader, Plane, Samples, Units
 
 _LEVELS_8BIT = 255.0
 # Rows of tiles that are worked on, or done and not fetched, at once. Two lanes never wait for each other at row ends
@@ -19,6 +19,16 @@ _LEVELS_8BIT = 255.0
 _ROWS_AT_WORK = 4
 # Rows of tiles that may have arrived beyond these.
 _ROWS_AHEAD = 2
+
+
+def mean_of_map(sigma_map: Plane) -> float:
+    """The mean of a unit's noise map, in the network's 0..1."""
+    return float(np.add.reduce(sigma_map, axis=None)) / sigma_map.size
+
+
+def noise_sigma_levels(mean: float) -> float:
+    """In 8-bit levels. On clean images a network's map may come out a little below zero; no noise level is."""
+    return max(0.0, mean) * _LEVELS_8BIT
 
 
 class TiledImage(ABC):
@@ -39,31 +49,35 @@ class TiledImage(ABC):
     def place(self, index: int) -> Samples:
         """Where tile ``index`` puts the pixels that it owns, (h, w, C)."""
 
-    def read(self, index: int, out: Plane) -> None:
+    def read(self, first: int, count: int, out: Units) -> None:
         """See :class:`service.lanes.Tiles`."""
+        for index in range(first, first + count):
+            self._outside_counts[index] = self._read(index, out[index - first])
+
+    def write(self, first: int, count: int, denoised: Units, noisy: Units, sigma_maps: Units | None) -> None:
+        """See :class:`service.lanes.Tiles`."""
+        for index in range(first, first + count):
+            rows, columns = tiling.kept(self.plan, index)
+            pixels.write_unit(
+                denoised[index - first],
+                noisy[index - first],
+                self.place(index),
+                top_px=rows.start,
+                left_px=columns.start,
+                strength=self._strength,
+                scale=self._scale,
+                grey=pixels.is_grey(self.window(index)),
+            )
+            if sigma_maps is not None:
+                self._sigmas[index] = mean_of_map(sigma_maps[index - first])
+
+    def _read(self, index: int, out: Plane) -> int:
         counted = tiling.kept(self.plan, index)
         try:
-            self._outside_counts[index] = pixels.read_unit(self.window(index), out, self._scale, counted=counted)
+            return pixels.read_unit(self.window(index), out, self._scale, counted=counted)
         except NonFiniteSamples:
             row, column = self.plan.tile(index)
-            codec.refuse_non_finite(self.window(index), top_px=row.read_px, left_px=column.read_px)
-            raise
-
-    def write(self, index: int, denoised: Plane, noisy: Plane, sigma_map: Plane | None) -> None:
-        """See :class:`service.lanes.Tiles`."""
-        rows, columns = tiling.kept(self.plan, index)
-        pixels.write_unit(
-            denoised,
-            noisy,
-            self.place(index),
-            top_px=rows.start,
-            left_px=columns.start,
-            strength=self._strength,
-            scale=self._scale,
-            grey=pixels.is_grey(self.window(index)),
-        )
-        if sigma_map is not None:
-            self._sigmas[index] = float(np.add.reduce(sigma_map, axis=None)) / sigma_map.size
+            raise codec.nonfinite_samples(self.window(index), top_px=row.read_px, left_px=column.read_px) from None
 
     @property
     def outside_count(self) -> int:
@@ -81,8 +95,7 @@ class TiledImage(ABC):
             pixel_count = (row.stop_px - row.keep_px) * (column.stop_px - column.keep_px)
             total += sigma * pixel_count
             weight += pixel_count
-        # On clean images a network's map may come out a little below zero; no noise level is.
-        return max(0.0, total / weight) * _LEVELS_8BIT
+        return noise_sigma_levels(total / weight)
 
 
 class WholeImage(TiledImage):

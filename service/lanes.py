@@ -8,9 +8,9 @@ thread. What is decided (which units, which lane, what becomes of a failure) is 
 import asyncio
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import structlog
@@ -18,34 +18,44 @@ from numpy.typing import NDArray
 
 from service.engine import Engine
 from service.errors import DeadlineExceeded, ModelFailed, ServiceError
-from service.types import Plane, Units
+from service.types import Units
 
 _log = structlog.get_logger()
 
 
 class Tiles(Protocol):
-    """An image in tiles, as a lane works on them. Both methods are called in a lane's thread.
+    """Units of work as lanes see them: the tiles of an image, or small images side by side.
 
-    Tiles of one image may be in several lanes at once, each tile in one.
+    Both methods are called in a lane's thread. Units may be in several lanes at once, each unit in one.
     """
 
-    def read(self, index: int, out: Plane) -> None:
-        """Puts tile ``index`` into ``out``, (C, h, w). Raises what shall become of the image."""
+    def read(self, first: int, count: int, out: Units) -> None:
+        """Puts units ``first`` and following into ``out``, (count, C, h, w).
+
+        Raises what shall become of them; when several are read, what raises is read again one by one.
+        """
         ...
 
-    def write(self, index: int, denoised: Plane, noisy: Plane, sigma_map: Plane | None) -> None:
-        """Takes the network's answer to a tile: (C, h, w) each and (1, h', w'), valid during the call only."""
+    def write(self, first: int, count: int, denoised: Units, noisy: Units, sigma_maps: Units | None) -> None:
+        """Takes the network's answers: (count, C, h, w) each and (count, 1, h', w'), valid during the call only.
+
+        Raises as :meth:`read`.
+        """
         ...
 
 
-class Unit(Protocol):
-    """One tile of an image on its way."""
+class Pack(Protocol):
+    """Consecutive units of one submission, which run together."""
 
-    tiles: Tiles
-    index: int
+    @property
+    def tiles(self) -> Tiles: ...
+    @property
+    def first(self) -> int: ...
+    @property
+    def count(self) -> int: ...
 
     def is_wanted(self, now_s: float) -> bool:
-        """Whether somebody still waits for it; asked in the lane's thread."""
+        """Whether somebody still waits for them; asked in the lane's thread."""
         ...
 
 
@@ -58,7 +68,8 @@ class Batch:
         engine_lane: the lane of the engine to run on.
         expected_s: how long it should take.
         sent_at_s: when it was given to the lane.
-        errors: for each unit, None or what went wrong; filled by the lane, as all that follows.
+        unit_count: of all packs.
+        errors: for each unit, in the order of the packs, None or what went wrong; filled by the lane, as what follows.
         started_at_s, ended_at_s: when the lane worked on it.
         failure_count: runs of the network that raised.
     """
@@ -66,13 +77,33 @@ class Batch:
     engine: Engine
     engine_lane: int
     shape: tuple[int, int, int]
-    units: Sequence[Unit]
+    packs: Sequence[Pack]
+    unit_count: int
     expected_s: float
     sent_at_s: float
     errors: list[ServiceError | None] = field(default_factory=list)
     started_at_s: float = 0.0
     ended_at_s: float = 0.0
     failure_count: int = 0
+
+
+class _Span(NamedTuple):
+    """Consecutive units of a pack.
+
+    Attributes:
+        at: the place of the first one among the batch's errors.
+    """
+
+    tiles: Tiles
+    first: int
+    unit_count: int
+    at: int
+
+    def part(self, start: int, stop: int) -> "_Span":
+        return _Span(self.tiles, self.first + start, stop - start, self.at + start)
+
+    def singly(self) -> "Iterator[_Span]":
+        return (self.part(index, index + 1) for index in range(self.unit_count))
 
 
 class Lane:
@@ -117,51 +148,77 @@ class Lane:
     def run(self, batch: Batch) -> None:
         """Reads, computes and writes the units. Never raises: each unit has its own outcome."""
         batch.started_at_s = self._clock()
-        batch.errors = [None] * len(batch.units)
+        batch.errors = [None] * batch.unit_count
         try:
-            self._run_part(batch, range(len(batch.units)))
+            self._run_spans(batch, self._wanted(batch))
         except BaseException as error:  # noqa: BLE001 -- a lane that raised would never answer its waiters
-            batch.errors = [_as_service_error(error)] * len(batch.units)
+            batch.errors = [_as_service_error(error)] * batch.unit_count
             batch.failure_count += 1
         batch.ended_at_s = self._clock()
 
-    def _run_part(self, batch: Batch, indices: Sequence[int]) -> None:
-        """Runs some of the units together; a run that fails is halved until the culprit is alone."""
-        noisy = self._buffer(len(indices), batch.shape)
-        ready: list[int] = []
-        for index in indices:
-            unit = batch.units[index]
-            if not unit.is_wanted(batch.started_at_s):
-                batch.errors[index] = DeadlineExceeded("the deadline passed before the network began; allow more time")
-                continue
-            try:
-                unit.tiles.read(unit.index, noisy[len(ready)])
-            except Exception as error:  # noqa: BLE001 -- whatever a unit raises is its request's outcome
-                batch.errors[index] = _as_service_error(error)
+    def _wanted(self, batch: Batch) -> list[_Span]:
+        spans, at = [], 0
+        for pack in batch.packs:
+            if pack.is_wanted(batch.started_at_s):
+                spans.append(_Span(pack.tiles, pack.first, pack.count, at))
             else:
-                ready.append(index)
-        if not ready:
+                late = DeadlineExceeded("the deadline passed before the network began; allow more time")
+                batch.errors[at : at + pack.count] = [late] * pack.count
+            at += pack.count
+        return spans
+
+    def _run_spans(self, batch: Batch, spans: Sequence[_Span]) -> None:
+        """Runs some of the units together; a run that fails is halved until the culprit is alone."""
+        noisy = self._buffer(sum(span.unit_count for span in spans), batch.shape)
+        ready: list[_Span] = []
+        count = 0
+        for span in spans:
+            count = self._read(batch, span, noisy, count, ready)
+        if not count:
             return
-        noisy = noisy[: len(ready)]
+        noisy = noisy[:count]
         try:
             denoised, sigma_maps = batch.engine.run(noisy, lane=batch.engine_lane)
         except Exception as error:  # noqa: BLE001 -- ONNX Runtime's exceptions have no common public base
             batch.failure_count += 1
-            if len(ready) == 1:
-                batch.errors[ready[0]] = _as_service_error(error)
+            if count == 1:
+                batch.errors[ready[0].at] = _as_service_error(error)
                 return
-            _log.warning("batch failed, splitting it", unit_count=len(ready), exc_info=True)
-            half = len(ready) // 2
-            self._run_part(batch, ready[:half])
-            self._run_part(batch, ready[half:])
+            _log.warning("batch failed, splitting it", unit_count=count, exc_info=True)
+            units = [unit for span in ready for unit in span.singly()]
+            self._run_spans(batch, units[: count // 2])
+            self._run_spans(batch, units[count // 2 :])
             return
-        for position, index in enumerate(ready):
-            unit = batch.units[index]
-            sigma_map = None if sigma_maps is None else sigma_maps[position]
-            try:
-                unit.tiles.write(unit.index, denoised[position], noisy[position], sigma_map)
-            except Exception as error:  # noqa: BLE001 -- whatever a unit raises is its request's outcome
-                batch.errors[index] = _as_service_error(error)
+        count = 0
+        for span in ready:
+            part = slice(count, count + span.unit_count)
+            self._write(batch, span, denoised[part], noisy[part], None if sigma_maps is None else sigma_maps[part])
+            count += span.unit_count
+
+    def _read(self, batch: Batch, span: _Span, noisy: Units, at: int, ready: list[_Span]) -> int:
+        """Reads a span to place ``at``, adds what could be read to ``ready``; returns the next free place."""
+        try:
+            span.tiles.read(span.first, span.unit_count, noisy[at : at + span.unit_count])
+        except Exception as error:  # noqa: BLE001 -- whatever a unit raises is its request's outcome
+            if span.unit_count > 1:
+                for unit in span.singly():
+                    at = self._read(batch, unit, noisy, at, ready)
+            else:
+                batch.errors[span.at] = _as_service_error(error)
+            return at
+        ready.append(span)
+        return at + span.unit_count
+
+    def _write(self, batch: Batch, span: _Span, denoised: Units, noisy: Units, sigma_maps: Units | None) -> None:
+        try:
+            span.tiles.write(span.first, span.unit_count, denoised, noisy, sigma_maps)
+        except Exception as error:  # noqa: BLE001 -- whatever a unit raises is its request's outcome
+            if span.unit_count == 1:
+                batch.errors[span.at] = _as_service_error(error)
+                return
+            for index, unit in enumerate(span.singly()):
+                part = slice(index, index + 1)
+                self._write(batch, unit, denoised[part], noisy[part], None if sigma_maps is None else sigma_maps[part])
 
     def _buffer(self, count: int, shape: tuple[int, int, int]) -> Units:
         channels, height_px, width_px = shape

@@ -1,181 +1,37 @@
 """One image from its data to its answer: the stages of the design, in order.
 
 Raw samples need no stage but the network: lanes read them out of the message that brought them, and no task or thread
-is used for them besides. Files go through the codecs' threads before and after.
+is used for them besides; small ones of a kind go side by side. Files go through the codecs' threads before and after.
 """
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
-import structlog
 
-from denoised.contract import ModelContract, SampleLevels
+from denoised.contract import ModelContract
 from service import codec, tiling
 from service.admission import Admission, Demand, Reservation, held_bytes
 from service.batcher import Batcher, Client, Group, Submission
-from service.codec import SampleLayout
 from service.codec_pool import CodecPool
 from service.cost import CostModel
 from service.errors import CapabilityMissing, DeadlineExceeded, ServiceError, UnsupportedImage
-from service.image_tiles import BandedImage, TiledImage, WholeImage
+from service.image_tiles import BandedImage, TiledImage, WholeImage, noise_sigma_levels
+from service.job import Findings, Geometry, Job, Options, Outcome, RawOrder, Timings
 from service.metrics import Metrics, Stage
 from service.pixels import Scale
 from service.registry import Model
-from service.types import Container, Data, Image, ImageHeader, ServiceClass
+from service.stack import Stack
+from service.types import Container, Data, Image, ImageHeader
 
 R = TypeVar("R")
 
-_log = structlog.get_logger()
-
 # Both directions of the slowest container, measured: what the codec queue is shared by.
 _CODEC_S_PER_PIXEL = 25e-9
-_WITHOUT_ALPHA = frozenset({1, 3})
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How to denoise; already checked to lie in their ranges."""
-
-    strength: float = 1.0
-    output_container: Container | None = None
-    jpeg_quality: int = 95
-    raw_layout: SampleLayout = SampleLayout.HWC
-    service_class: ServiceClass = ServiceClass.NORMAL
-
-
-@dataclass(frozen=True, slots=True)
-class Levels:
-    """Black and white as a request states them; None is not stated."""
-
-    black: float | None = None
-    white: float | None = None
-
-    def or_those_of(self, levels: SampleLevels, header: ImageHeader) -> "Levels":
-        """The model's where none is stated: who states one of them describes samples of another make."""
-        if self == Levels() and codec.SampleType[levels.sample_type.upper()].dtype.itemsize * 8 == header.bits:
-            return Levels(levels.black, levels.white)
-        return self
-
-
-@dataclass(frozen=True, slots=True)
-class Geometry:
-    """What an image of some size asks of a model. The same for all images of that size."""
-
-    header: ImageHeader
-    container: Container
-    plan: tiling.TilePlan
-    group: Group
-
-
-@dataclass(frozen=True, slots=True)
-class RawOrder:
-    """What is asked for raw samples; all that can be known without seeing them."""
-
-    model: Model
-    options: Options
-    geometry: Geometry
-    layout: SampleLayout
-    scale: Scale
-
-    @property
-    def is_rowwise(self) -> bool:
-        """Whether its rows come and go one after the other, so that the first can be done before the last is there."""
-        header = self.geometry.header
-        return (
-            self.layout is SampleLayout.HWC
-            and header.channels in _WITHOUT_ALPHA
-            and self.geometry.container is Container.RAW
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class FileOrder:
-    """What is asked for an image file."""
-
-    model: Model
-    options: Options
-    claimed: Container | None
-    levels: Levels
-
-
-@dataclass(frozen=True, slots=True)
-class Timings:
-    """Seconds spent in each stage."""
-
-    decode_s: float
-    queue_s: float
-    compute_s: float
-    encode_s: float
-    total_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Findings:
-    """What was learnt on the way.
-
-    Attributes:
-        noise_sigma: mean of the network's noise map, in 8-bit levels; None when it has no map.
-        clipped_sample_count: samples that lay outside black..white.
-        tile_count: units that the image was cut into.
-        shared_request_count, shared_client_count: the most requests, and client connections, in one batch.
-    """
-
-    noise_sigma: float | None
-    clipped_sample_count: int
-    tile_count: int
-    shared_request_count: int
-    shared_client_count: int
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of an image.
-
-    Attributes:
-        container: what the answer is.
-        data: the answer's file or samples.
-        image: the answer's samples where their form is not the request's own; None where it is.
-        findings: None when nothing was computed.
-        timings: seconds in each stage.
-    """
-
-    container: Container
-    data: Data
-    image: Image | None
-    findings: Findings | None
-    timings: Timings
-
-
-@dataclass(slots=True, eq=False)
-class Job:
-    """One image in the service.
-
-    Attributes:
-        order: what is asked for.
-        data: the image's samples or file; a view into the message that brought it.
-        deadline_s: absolute, on the clock.
-        on_done: called once on the event loop with what became of it, unless it is closed before; never before
-            :meth:`Denoiser.start` returns.
-        reservation, submission, task: the denoiser's own; its room in the service, its units, its way through codecs.
-    """
-
-    order: RawOrder | FileOrder
-    data: Data
-    client: Client
-    deadline_s: float
-    on_done: "Callable[[Job, Outcome | Exception], None]"
-    arrived_at_s: float = 0.0
-    reservation: Reservation | None = None
-    submission: Submission | None = field(default=None, init=False)
-    task: "asyncio.Task[None] | None" = field(default=None, init=False)
-
-    def release(self) -> None:
-        """Gives its room back."""
-        if self.reservation is not None:
-            self.reservation.release()
+# Images whose deadlines lie this much apart, as a share of the time left, still go side by side.
+_DEADLINE_STEP = 0.1
 
 
 class Denoiser:
@@ -196,7 +52,8 @@ class Denoiser:
         self._codecs = codecs
         self._costs = costs
         self._clock = clock
-        self._metrics = metrics
+        self._observe = _Observer(metrics)
+        self._stacks: dict[tuple[RawOrder, Client, int], list[Job]] = {}
 
     def start(self, job: Job) -> None:
         """Lets an image in, or refuses it at once.
@@ -204,65 +61,55 @@ class Denoiser:
         Raises:
             ServiceError: it is refused; ``on_done`` will not be called.
         """
-        job.arrived_at_s = now_s = self._clock()
-        if job.deadline_s <= now_s:
-            raise DeadlineExceeded("the deadline had passed when the image arrived; allow more time")
+        now_s = self._arrive(job)
         order = job.order
-        if isinstance(order, FileOrder):
-            header = codec.sniff(bytes(job.data), claimed=order.claimed)
-            geometry = self.geometry(header, order.model, order.options)
-        else:
+        if isinstance(order, RawOrder):
             geometry = order.geometry
             codec.check_raw_length(len(job.data), geometry.header)
-        options = order.options
-        if options.strength == 0.0 and geometry.container is geometry.header.container:
+        else:
+            header = codec.sniff(bytes(job.data), claimed=order.claimed)
+            geometry = self.geometry(header, order.model, order.options)
+        if order.options.strength == 0.0 and geometry.container is geometry.header.container:
             # The input's own bytes are the answer.
             untouched = Outcome(geometry.container, job.data, None, None, Timings(0.0, 0.0, 0.0, 0.0, 0.0))
             asyncio.get_running_loop().call_soon(job.on_done, job, untouched)
             return
-        held = held_bytes(
-            geometry.header, encoded_bytes=len(job.data), is_raw=geometry.header.container is Container.RAW
-        )
+        is_raw = geometry.header.container is Container.RAW
+        held = held_bytes(geometry.header, encoded_bytes=len(job.data), is_raw=is_raw)
         job.reservation = self._admit(job, geometry, now_s, held=held)
-        try:
-            self._begin(job, order, geometry)
-        except BaseException:
-            job.release()
-            raise
-
-    def _begin(self, job: Job, order: RawOrder | FileOrder, geometry: Geometry) -> None:
-        if (
-            isinstance(order, RawOrder)
-            and geometry.container is Container.RAW
-            and geometry.header.channels in _WITHOUT_ALPHA
-        ):
+        if isinstance(order, RawOrder) and order.is_small:
+            self._stack(job, order, now_s)
+        elif isinstance(order, RawOrder) and order.is_direct:
             self._start_raw(job, order)
         else:
-            job.task = asyncio.create_task(self._guarded(job, self._through_codecs(job, geometry)))
+            job.running = _Steps(job, self._through_codecs(job, geometry))
 
-    def start_rows(self, job: Job, image: BandedImage, *, on_unit: Callable[[int], None]) -> None:
-        """Lets an image in whose rows are still to come; see :meth:`extend`. Its outcome has no data.
+    def start_rows(self, job: Job, image: BandedImage, *, on_tile: Callable[[int], None]) -> Callable[[int], None]:
+        """Lets an image in whose rows are still to come. Its outcome has no data.
 
         Args:
-            on_unit: called on the event loop with the number of each tile that is done.
+            on_tile: called on the event loop with the number of each tile that is done.
+
+        Returns:
+            What to call when more has come: the tiles with lower numbers than its argument may run.
 
         Raises:
             ServiceError: it is refused; ``on_done`` will not be called.
         """
+        now_s = self._arrive(job)
         order = job.order
         assert isinstance(order, RawOrder)
-        geometry = order.geometry
-        job.arrived_at_s = now_s = self._clock()
-        if job.deadline_s <= now_s:
-            raise DeadlineExceeded("the deadline had passed when the image arrived; allow more time")
-        held = BandedImage.held_bytes(geometry.header, geometry.plan)
-        job.reservation = self._admit(job, geometry, now_s, held=held)
-        self._submit_raw(job, image, order, data=b"", available_count=0, on_unit=on_unit)
+        held = BandedImage.held_bytes(order.geometry.header, order.geometry.plan)
+        job.reservation = self._admit(job, order.geometry, now_s, held=held)
 
-    def extend(self, job: Job, available_count: int) -> None:
-        """The first ``available_count`` tiles of an image that :meth:`start_rows` let in may run."""
-        if job.submission is not None:
-            self._batcher.extend(job.submission, available_count)
+        def on_unit(_: Submission, index: int, error: ServiceError | None) -> None:
+            if error is None:
+                on_tile(index)
+
+        submission = self._submit(
+            job, image, order.geometry, self._raw_done(job, image, order, b""), available_count=0, on_unit=on_unit
+        )
+        return partial(self._batcher.extend, submission)
 
     def reserve(self, size_bytes: int) -> Reservation:
         """Room for bytes that come in parts and are an image once they are all there. Raises as :meth:`start`."""
@@ -270,10 +117,8 @@ class Denoiser:
 
     def close(self, job: Job) -> None:
         """Its call is over, answered or not: what has not run is dropped, its room is free once nothing uses it."""
-        if job.task is not None and not job.task.done():
-            job.task.cancel()
-        elif job.submission is not None:
-            self._batcher.withdraw(job.submission, on_still=job.release)
+        if job.running is not None:
+            job.running.close()
         else:
             job.release()
 
@@ -299,44 +144,78 @@ class Denoiser:
         group = Group(model.key, contract.channels, plan.rows.edge_px, plan.columns.edge_px)
         return Geometry(header, container, plan, group)
 
+    def _arrive(self, job: Job) -> float:
+        job.arrived_at_s = now_s = self._clock()
+        if job.deadline_s <= now_s:
+            raise DeadlineExceeded("the deadline had passed when the image arrived; allow more time")
+        return now_s
+
     def _admit(self, job: Job, geometry: Geometry, now_s: float, *, held: int) -> Reservation:
-        plan, group = geometry.plan, geometry.group
-        header = geometry.header
+        plan, group, header = geometry.plan, geometry.group, geometry.header
         has_codec = header.container is not Container.RAW or geometry.container is not Container.RAW
+        remaining_s, spread = job.deadline_s - now_s, self._costs.spread()
+        # All that waits is more than what runs before it, and is known without looking; mostly that is enough to know.
+        backlog_s = self._batcher.queued_s + self._batcher.running_s
+        if 2 * spread * backlog_s > remaining_s:
+            backlog_s = self._batcher.backlog_s(job.client, job.order.options.service_class)
+        tile_count = plan.tile_count
+        demand = Demand(
+            pixel_count=tile_count * plan.tile_pixel_count,
+            encoded_bytes=len(job.data),
+            held_bytes=held,
+            cost_s=tile_count * self._costs.predict_s(group.model, group.height_px, group.width_px),
+            unit_count=tile_count,
+            codec_s=header.pixel_count * _CODEC_S_PER_PIXEL if has_codec else 0.0,
+        )
         return self._admission.admit(
-            Demand(
-                pixel_count=plan.tile_count * plan.tile_pixel_count,
-                encoded_bytes=len(job.data),
-                held_bytes=held,
-                cost_s=plan.tile_count * self._costs.predict_s(group.model, group.height_px, group.width_px),
-                unit_count=plan.tile_count,
-                codec_s=header.pixel_count * _CODEC_S_PER_PIXEL if has_codec else 0.0,
-            ),
-            backlog_s=self._batcher.backlog_s(job.client, job.order.options.service_class),
+            demand,
+            backlog_s=backlog_s,
             lane_count=self._batcher.lane_count,
-            remaining_s=job.deadline_s - now_s,
-            spread=self._costs.spread(),
+            remaining_s=remaining_s,
+            spread=spread,
+        )
+
+    def _stack(self, job: Job, order: RawOrder, now_s: float) -> None:
+        """Small images of one kind and client that come in this turn of the event loop go side by side."""
+        key = (order, job.client, int((job.deadline_s - now_s) / _DEADLINE_STEP))
+        jobs = self._stacks.get(key)
+        if jobs is None:
+            jobs = self._stacks[key] = []
+            asyncio.get_running_loop().call_soon(self._start_stack, key)
+        jobs.append(job)
+
+    def _start_stack(self, key: tuple[RawOrder, Client, int]) -> None:
+        order, client, _ = key
+        jobs = self._stacks.pop(key)
+        stack = Stack(order, [job.data for job in jobs])
+        run = _StackRun(stack, jobs, order, batcher=self._batcher, clock=self._clock, observe=self._observe)
+        run.submission = self._batcher.submit(
+            stack,
+            group=order.geometry.group,
+            unit_count=len(jobs),
+            pack_count=self._batcher.fitting_pack_count(order.geometry.group, len(jobs)),
+            client=client,
+            service_class=order.options.service_class,
+            deadline_s=min(job.deadline_s for job in jobs),
+            on_done=run.end,
+            on_unit=run.end_one,
+            units_fail_alone=True,
         )
 
     def _start_raw(self, job: Job, order: RawOrder) -> None:
         """Raw samples to raw samples: nothing but the network."""
-        geometry = order.geometry
-        samples = codec.view_raw(job.data, geometry.header, order.layout)
+        samples = codec.view_raw(job.data, order.geometry.header, order.layout)
         # In the order of the request, so that the memory behind it is the answer's data.
         target = np.empty_like(samples)
-        image = WholeImage(samples, target, plan=geometry.plan, scale=order.scale, strength=order.options.strength)
-        self._submit_raw(job, image, order, data=codec.raw_bytes(target, order.layout))
+        image = WholeImage(
+            samples, target, plan=order.geometry.plan, scale=order.scale, strength=order.options.strength
+        )
+        data = codec.raw_bytes(target, order.layout)
+        self._submit(job, image, order.geometry, self._raw_done(job, image, order, data))
 
-    def _submit_raw(
-        self,
-        job: Job,
-        image: TiledImage,
-        order: RawOrder,
-        *,
-        data: Data,
-        available_count: int | None = None,
-        on_unit: Callable[[int], None] | None = None,
-    ) -> None:
+    def _raw_done(
+        self, job: Job, image: TiledImage, order: RawOrder, data: Data
+    ) -> Callable[[Submission, ServiceError | None], None]:
         def done(submission: Submission, error: ServiceError | None) -> None:
             if error is not None:
                 job.on_done(job, error)
@@ -346,45 +225,28 @@ class Denoiser:
             self._observe(outcome, order.geometry.header, order.model)
             job.on_done(job, outcome)
 
-        self._submit(job, image, order.geometry, done, available_count=available_count, on_unit=on_unit)
+        return done
 
     async def _through_codecs(self, job: Job, geometry: Geometry) -> None:
         """Whatever is a file before or after, or has an alpha channel."""
-        order, options = job.order, job.order.options
+        order, options, header = job.order, job.order.options, geometry.header
         contract = order.model.contract
-        header = geometry.header
         image = await self._in_codec(job, header, lambda: _decode(job, header, contract))
         decoded_at_s = self._clock()
-        target = np.empty(image.colour.shape, image.colour.dtype)
-        scale = Scale(image.black_level, image.white_level, contract.noise.clip)
-        findings = None
-        submission = None
+        answer, findings, submission = image, None, None
         if options.strength > 0.0:
+            target = np.empty(image.colour.shape, image.colour.dtype)
+            scale = Scale(image.black_level, image.white_level, contract.noise.clip)
             tiles = WholeImage(image.colour, target, plan=geometry.plan, scale=scale, strength=options.strength)
             submission = await self._computed(job, tiles, geometry)
             findings = _findings(tiles, submission)
             answer = Image(target, image.alpha, image.black_level, image.white_level, image.metadata)
-        else:
-            answer = image
         computed_at_s = self._clock()
         data = await self._in_codec(job, header, lambda: _encode(answer, geometry.container, options))
         timings = self._timings(job, submission, decoded_at_s=decoded_at_s, computed_at_s=computed_at_s)
         outcome = Outcome(geometry.container, data, answer, findings, timings)
         self._observe(outcome, header, order.model)
         job.on_done(job, outcome)
-
-    async def _guarded(self, job: Job, steps: Coroutine[None, None, None]) -> None:
-        """Runs the steps; what they raise is the job's outcome, and cancelling them gives its room back."""
-        try:
-            await steps
-        except asyncio.CancelledError:
-            if job.submission is not None:
-                self._batcher.withdraw(job.submission, on_still=job.release)
-            else:
-                job.release()
-            raise
-        except Exception as error:  # noqa: BLE001 -- a job's failure is its outcome, whatever it is
-            job.on_done(job, error)
 
     async def _computed(self, job: Job, tiles: TiledImage, geometry: Geometry) -> Submission:
         future: asyncio.Future[Submission] = asyncio.get_running_loop().create_future()
@@ -397,8 +259,16 @@ class Denoiser:
             else:
                 future.set_result(submission)
 
+        steps = job.running
         self._submit(job, tiles, geometry, done)
-        return await future
+        units, job.running = job.running, steps
+        assert units is not None
+        try:
+            return await future
+        except asyncio.CancelledError:
+            # The units' lanes may still use the image: the room is theirs to give back.
+            units.close()
+            raise
 
     def _submit(
         self,
@@ -408,14 +278,13 @@ class Denoiser:
         on_done: Callable[[Submission, ServiceError | None], None],
         *,
         available_count: int | None = None,
-        on_unit: Callable[[int], None] | None = None,
-    ) -> None:
+        on_unit: Callable[[Submission, int, ServiceError | None], None] | None = None,
+    ) -> Submission:
         def computed(submission: Submission, error: ServiceError | None) -> None:
-            assert job.reservation is not None
-            job.reservation.leave_queue()
+            job.leave_queue()
             on_done(submission, error)
 
-        job.submission = self._batcher.submit(
+        submission = self._batcher.submit(
             tiles,
             group=geometry.group,
             unit_count=geometry.plan.tile_count,
@@ -426,6 +295,8 @@ class Denoiser:
             on_done=computed,
             on_unit=on_unit,
         )
+        job.running = _Units(job, submission, self._batcher)
+        return submission
 
     async def _in_codec(self, job: Job, header: ImageHeader, function: Callable[[], R]) -> R:
         return await self._codecs.run(
@@ -449,19 +320,162 @@ class Denoiser:
             total_s=now_s - job.arrived_at_s,
         )
 
-    def _observe(self, outcome: Outcome, header: ImageHeader, model: Model) -> None:
-        metrics, timings = self._metrics, outcome.timings
-        metrics.images[model.key].inc()
-        metrics.pixels.inc(header.pixel_count)
-        metrics.image_pixels.observe(header.pixel_count)
+
+class _Observer:
+    """Shows in the metrics what became of images."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._stages = [metrics.stage_seconds[stage] for stage in _STAGES]
+
+    def __call__(self, outcome: Outcome, header: ImageHeader, model: Model, *, count: int = 1) -> None:
+        """``count`` images with the same outcome."""
+        metrics = self._metrics
+        metrics.images[model.key].inc(count)
+        metrics.pixels.inc(header.pixel_count * count)
+        metrics.image_pixels.observe_many(header.pixel_count, count)
+        for stage, seconds in zip(self._stages, outcome.timings, strict=True):
+            stage.observe_many(seconds, count)
         if outcome.findings is not None and outcome.findings.noise_sigma is not None:
-            metrics.noise_sigma.observe(outcome.findings.noise_sigma)
-        stages = metrics.stage_seconds
-        stages[Stage.DECODE].observe(timings.decode_s)
-        stages[Stage.QUEUE].observe(timings.queue_s)
-        stages[Stage.COMPUTE].observe(timings.compute_s)
-        stages[Stage.ENCODE].observe(timings.encode_s)
-        stages[Stage.TOTAL].observe(timings.total_s)
+            metrics.noise_sigma.observe_many(outcome.findings.noise_sigma, count)
+
+
+# In the order of Timings.
+_STAGES = (Stage.DECODE, Stage.QUEUE, Stage.COMPUTE, Stage.ENCODE, Stage.TOTAL)
+
+
+class _Units:
+    """An image whose units are in the batcher."""
+
+    __slots__ = ("_batcher", "_job", "_submission")
+
+    def __init__(self, job: Job, submission: Submission, batcher: Batcher) -> None:
+        self._job = job
+        self._submission = submission
+        self._batcher = batcher
+
+    def close(self) -> None:
+        self._batcher.withdraw(self._submission, on_still=self._job.release)
+
+
+class _Steps:
+    """An image on its way through several stages, as a task of its own."""
+
+    def __init__(self, job: Job, steps: Coroutine[None, None, None]) -> None:
+        self._job = job
+        self._is_in_lanes = False
+        self._task = asyncio.create_task(self._run(steps))
+
+    async def _run(self, steps: Coroutine[None, None, None]) -> None:
+        try:
+            await steps
+        except Exception as error:  # noqa: BLE001 -- a job's failure is its outcome, whatever it is
+            self._job.on_done(self._job, error)
+
+    def close(self) -> None:
+        self._task.cancel()
+        self._job.release()
+
+
+class _StackRun:
+    """Small images side by side: each is told by itself, and leaves by itself."""
+
+    submission: Submission
+
+    def __init__(
+        self,
+        stack: Stack,
+        jobs: list[Job],
+        order: RawOrder,
+        *,
+        batcher: Batcher,
+        clock: Callable[[], float],
+        observe: _Observer,
+    ) -> None:
+        self._stack = stack
+        self._order = order
+        self._batcher = batcher
+        self._clock = clock
+        self._observe = observe
+        # None once it was told, or closed.
+        self._waiting: list[Job | None] = list(jobs)
+        self._waiting_count = len(jobs)
+        self._timings: Timings | None = None
+        self._timed_at_s = 0.0
+        for index, job in enumerate(jobs):
+            job.running = _StackMember(self, index, job)
+
+    def end_one(self, submission: Submission, index: int, error: ServiceError | None) -> None:
+        """A unit ended."""
+        job = self._take(index)
+        if job is None:
+            return
+        if error is not None:
+            job.on_done(job, error)
+            return
+        mean_sigma = self._stack.mean_sigmas[index]
+        findings = Findings(
+            None if mean_sigma is None else noise_sigma_levels(mean_sigma),
+            self._stack.outside_counts[index],
+            1,
+            submission.shared_request_count,
+            submission.shared_client_count,
+        )
+        outcome = Outcome(Container.RAW, self._stack.answer(index), None, findings, self._timings_of(job, submission))
+        self._observe(outcome, self._order.geometry.header, self._order.model)
+        job.on_done(job, outcome)
+
+    def end(self, submission: Submission, error: ServiceError | None) -> None:
+        """All units have ended, or none will any more."""
+        del submission
+        for index in range(len(self._waiting)):
+            job = self._take(index)
+            if job is not None:
+                assert error is not None
+                job.on_done(job, error)
+
+    def close(self, index: int, job: Job) -> None:
+        """Nobody waits for one of the images."""
+        if self._take(index) is not None and self._waiting_count == 0:
+            self._batcher.withdraw(self.submission, on_still=job.release)
+        else:
+            job.release()
+
+    def _take(self, index: int) -> Job | None:
+        job = self._waiting[index]
+        if job is not None:
+            self._waiting[index] = None
+            self._waiting_count -= 1
+            job.leave_queue()
+        return job
+
+    def _timings_of(self, job: Job, submission: Submission) -> Timings:
+        """The same for all images of a pack: they came in one turn of the event loop, and ran together."""
+        if self._timings is None or self._timed_at_s != submission.ended_at_s:
+            self._timed_at_s = submission.ended_at_s
+            now_s = self._clock()
+            self._timings = Timings(
+                decode_s=0.0,
+                queue_s=submission.started_at_s - submission.offered_at_s,
+                compute_s=submission.ended_at_s - submission.started_at_s,
+                encode_s=now_s - submission.ended_at_s,
+                total_s=now_s - job.arrived_at_s,
+            )
+        return self._timings
+
+
+class _StackMember:
+    """One of the images side by side."""
+
+    __slots__ = ("_index", "_job", "_run")
+
+    def __init__(self, run: _StackRun, index: int, job: Job) -> None:
+        self._run = run
+        self._index = index
+        self._job = job
+
+    def close(self) -> None:
+        self._run.close(self._index, self._job)
 
 
 def _findings(tiles: TiledImage, submission: Submission) -> Findings:

@@ -40,6 +40,11 @@ class Scale:
     white_level: float
     clip: bool
 
+    def spans(self, dtype: np.dtype[Any]) -> bool:
+        """Whether no sample of the type can lie outside the levels."""
+        largest = _LARGEST.get(dtype)
+        return largest is not None and self.black_level <= 0.0 and self.white_level >= largest
+
 
 class NonFiniteSamples(Exception):
     """A tile has NaN or infinities. Where in its image they are is for the caller to say, who has the image."""
@@ -61,7 +66,7 @@ def read_unit(tile: Samples, out: NDArray[np.float32], scale: Scale, *, counted:
     height_px, width_px, channels = tile.shape
     unit = out[:, :height_px, :width_px]
     black, span = np.float32(scale.black_level), np.float32(scale.white_level - scale.black_level)
-    clips = scale.clip and not _span_type(scale, tile.dtype)
+    clips = scale.clip and not scale.spans(tile.dtype)
     looks = clips or tile.dtype == np.float32
     outside_count = 0
     row_count = max(1, _BLOCK_SAMPLES // (width_px * channels))
@@ -121,8 +126,8 @@ def write_unit(
         stop_px = min(start_px + row_count, height_px)
         rows = slice(top_px + start_px, top_px + stop_px)
         answer = denoised[:, rows, columns]
-        # A blend of values in 0..1 may be rounded beyond.
-        clips = not require_finite(answer) or strength != 1.0
+        # A network that clips sees 0..1; then a blend, however it is rounded, lies there whenever the answer does.
+        clips = not require_finite(answer) and scale.clip
         block = _scratch.block(answer.shape)
         if strength != 1.0:
             answer = _blend(answer, noisy[:, rows, columns], strength, out=block)
@@ -202,7 +207,7 @@ def _finish(
     """Writes planes of 0..1 as samples, a single one into all channels. The block is for what lies between."""
     black, span = np.float32(scale.black_level), np.float32(scale.white_level - scale.black_level)
     largest = _LARGEST.get(target.dtype)
-    if scale.clip and clips:
+    if clips:
         source = source.clip(_ZERO, _ONE, out=block)
     if span != _ONE:
         source = np.multiply(source, span, out=block)
@@ -215,12 +220,6 @@ def _finish(
         source = np.rint(source, out=block)
     for channel in range(target.shape[2]):
         np.copyto(target[:, :, channel], source[channel % len(source)], casting="unsafe")
-
-
-def _span_type(scale: Scale, dtype: np.dtype[Any]) -> bool:
-    """Whether no sample of the type can lie outside the levels."""
-    largest = _LARGEST.get(dtype)
-    return largest is not None and scale.black_level <= 0.0 and scale.white_level >= largest
 
 
 def _count_outside(

@@ -18,9 +18,10 @@ from service import convert, wire
 from service.batcher import Client
 from service.convert import Recipe, Recipes, Replies, too_large
 from service.errors import InvalidOption
+from service.job import Job, Outcome
 from service.lifecycle import InFlight, Lifecycle
 from service.metrics import Metrics
-from service.pipeline import Denoiser, Job, Outcome
+from service.pipeline import Denoiser
 from service.registry import Registry
 from service.status import Calls, Context, observe_failure
 from service.stream import ItemStream, StreamLimits

@@ -17,8 +17,9 @@ from service import wire
 from service.batcher import Client
 from service.convert import Recipe, Recipes, Replies, too_large
 from service.errors import ClientGone, InvalidChunks, InvalidOption, ItemCancelled
+from service.job import Job, Outcome
 from service.lifecycle import InFlight, Lifecycle
-from service.pipeline import Denoiser, Job, Outcome
+from service.pipeline import Denoiser
 from service.upload import Upload, open_upload
 
 _ITEM_ID_LENGTH = 128

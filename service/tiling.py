@@ -10,15 +10,15 @@ machine. It holds the rule and no tiles, so it costs the same for every size, an
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from service.types import Samples
 
 _KEPT_PLANS = 4096
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
-    """One tile along one axis.
+class Span(NamedTuple):
+    """One tile along one axis. A tuple, because every unit of work makes some.
 
     Attributes:
         read_px: the first pixel that it reads; it reads the plan's edge from there, beyond the image by reflection.

@@ -7,7 +7,6 @@ wanting data while the network is behind, and the network stops while the client
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import Protocol
 
@@ -16,7 +15,8 @@ from service.batcher import Client
 from service.convert import Recipe
 from service.errors import InvalidChunks
 from service.image_tiles import BandedImage
-from service.pipeline import Denoiser, FileOrder, Job, Outcome, RawOrder
+from service.job import FileOrder, Job, Outcome, RawOrder
+from service.pipeline import Denoiser
 from service.types import Data
 from service.wire import Chunk
 
@@ -199,7 +199,7 @@ class _Rows:
         self._tell = tell
         self._outcome: Outcome | None = None
         self._job = Job(order, b"", client, deadline_s, self._computed)
-        denoiser.start_rows(self._job, self._image, on_unit=self._unit_done)
+        self._allow = denoiser.start_rows(self._job, self._image, on_tile=self._tile_done)
 
     @property
     def wants_data(self) -> bool:
@@ -212,12 +212,12 @@ class _Rows:
     def feed(self, chunk: Chunk) -> None:
         self._received.take(chunk)
         self._image.feed(chunk.data)
-        self._denoiser.extend(self._job, self._image.available_count)
+        self._allow(self._image.available_count)
 
     def close(self) -> None:
         self._denoiser.close(self._job)
 
-    def _unit_done(self, index: int) -> None:
+    def _tile_done(self, index: int) -> None:
         self._image.note_done(index)
         self._go_on()
 
@@ -241,7 +241,7 @@ class _Rows:
                     )
                 )
         if self._outcome is None:
-            self._denoiser.extend(self._job, self._image.available_count)
+            self._allow(self._image.available_count)
             self._on_room()
         elif self._answer.is_passed_on:
             outcome, self._outcome = self._outcome, None
@@ -302,7 +302,7 @@ class _Whole:
         if isinstance(end, Exception):
             self._on_done(end)
             return
-        self._outcome = replace(end, data=b"")
+        self._outcome = end._replace(data=b"")
         self._answer = _Answer(memoryview(end.data).nbytes, send=self._send, on_left=self._go_on)
         self._answer.put(end.data)
         self._go_on()

@@ -14,9 +14,9 @@ from service.codec.raw import (
     decode_raw,
     dtype_of,
     encode_raw,
+    nonfinite_samples,
     raw_bytes,
     raw_header,
-    refuse_non_finite,
     view_raw,
 )
 from service.codec.sniff import check_size, sniff
@@ -32,9 +32,9 @@ __all__ = [
     "dtype_of",
     "encode",
     "encode_raw",
+    "nonfinite_samples",
     "raw_bytes",
     "raw_header",
-    "refuse_non_finite",
     "resolve_levels",
     "sniff",
     "view_raw",

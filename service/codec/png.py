@@ -1,18 +1,20 @@
 """PNG files: pixels and metadata in and out.
 
 libpng is given only the chunks that carry pixels, so it neither inflates texts and profiles nor remarks on chunks
-that nobody reads.
+that nobody reads. Files are written without it.
 """
 
 import zlib
 from collections.abc import Iterator
+from typing import cast
 
 import imagecodecs
 
 from service.codec import planes, png_pixels
 from service.codec.planes import FIELD
 from service.codec.png_chunks import SIGNATURE, Chunk, make_chunk, read_chunks, verify
-from service.codec.png_header import read_head, refuse_unknown
+from service.codec.png_header import make_ihdr, read_head, refuse_unknown
+from service.codec.png_writer import pixel_chunks
 from service.errors import InvalidImage, UnsupportedImage
 from service.types import Image, ImageHeader, Metadata
 
@@ -21,16 +23,6 @@ _ICC_PROFILE_MAX_BYTES = 4 << 20
 # a few dozen; after that one for some KiB.
 _HEAD_CHUNKS_MAX_COUNT = 1_000
 _CHUNKS_MAX_COUNT = 100_000
-
-# Paeth suits photographs best, and run lengths replace the search for repeats, of which pixels have none. One core,
-# ms a megapixel and share of the raw size, for a photograph, the same with noise of 25 levels, and that smoothed:
-#   level 6, adaptive filters   141 0.567    83 0.878   140 0.591    16 bits: 181 to 224 ms, 0.84 to 0.92
-#   level 1, adaptive filters    51 0.590    79 0.885    52 0.616             153 to 156 ms, 0.84 to 0.92
-#   Paeth, run lengths           24 0.539    24 0.901    21 0.540              45 ms,        0.82 to 0.92
-# The level decides nothing then.
-_LEVEL = 1
-_FILTER = imagecodecs.PNG.FILTER.PAETH
-_STRATEGY = imagecodecs.PNG.STRATEGY.RLE
 
 
 def read_header(data: bytes) -> ImageHeader:
@@ -57,16 +49,9 @@ def decode(data: bytes, header: ImageHeader) -> Image:
         exif=bytes(exif.body) or None if exif else None,
         icc_profile=_inflate_profile(head.profile.body) if head.profile else None,
     )
-    file = b"".join(
-        (
-            SIGNATURE,
-            *(chunk.whole for chunk in head.before_pixels),
-            *png_pixels.store(png_pixels.inflate(bodies, head.ihdr)),
-            make_chunk(b"IEND", b""),
-        )
-    )
+    file = png_pixels.store((SIGNATURE, *(chunk.whole for chunk in head.before_pixels)), bodies, head.ihdr)
     try:
-        samples = imagecodecs.png_decode(file)
+        samples = imagecodecs.png_decode(cast("bytes", file))  # any buffer will do
     except imagecodecs.PngError as error:
         raise InvalidImage("the PNG can't be decoded; save it anew", field=FIELD) from error
     return planes.from_decoder(samples, header, metadata)
@@ -74,22 +59,15 @@ def decode(data: bytes, header: ImageHeader) -> Image:
 
 def encode(image: Image) -> bytes:
     """The image as a PNG, lossless, with the bit depth of its samples."""
-    samples = planes.join(image)
-    # imagecodecs' own estimate forgets the filter byte of each row, and fails on tall noisy images. Deflate adds less
-    # than 1 in 256, its chunks included, to what it can't compress.
-    filtered_bytes = samples.nbytes + image.height_px
-    most_bytes = filtered_bytes + filtered_bytes // 256 + 4096
-    file = bytes(imagecodecs.png_encode(samples, level=_LEVEL, filter=_FILTER, strategy=_STRATEGY, out=most_bytes))
-    chunks = []
-    if image.metadata.icc_profile is not None:
-        chunks.append(make_chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(image.metadata.icc_profile)))
-    if image.metadata.exif is not None:
-        chunks.append(make_chunk(b"eXIf", image.metadata.exif))
-    if not chunks:
-        return file
-    ihdr, view = next(read_chunks(file, max_count=1)), memoryview(file)
-    head_bytes = len(SIGNATURE) + len(ihdr.whole)
-    return b"".join((view[:head_bytes], *chunks, view[head_bytes:]))
+    colour, metadata = image.colour, image.metadata
+    parts = [SIGNATURE, make_ihdr(colour.shape, bits=colour.dtype.itemsize * 8, has_alpha=image.alpha is not None)]
+    if metadata.icc_profile is not None:
+        parts.append(make_chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(metadata.icc_profile)))
+    if metadata.exif is not None:
+        parts.append(make_chunk(b"eXIf", metadata.exif))
+    parts += pixel_chunks(colour, image.alpha)
+    parts.append(make_chunk(b"IEND", b""))
+    return b"".join(parts)
 
 
 def _verified(chunks: Iterator[Chunk]) -> Iterator[Chunk]:

@@ -1,9 +1,10 @@
 """The chunks that a PNG is made of: their bounds, order of bytes and checksums. What they mean is ``png``'s."""
 
 import struct
-import zlib
 from collections.abc import Iterator
 from typing import NamedTuple
+
+from isal.isal_zlib import crc32
 
 from service.codec.planes import FIELD
 from service.errors import InvalidImage, UnsupportedImage
@@ -23,7 +24,7 @@ class Chunk(NamedTuple):
 
 
 def make_chunk(kind: bytes, body: bytes) -> bytes:
-    return struct.pack(">I4s", len(body), kind) + body + struct.pack(">I", zlib.crc32(body, zlib.crc32(kind)))
+    return b"".join((struct.pack(">I4s", len(body), kind), body, struct.pack(">I", crc32(body, crc32(kind)))))
 
 
 def read_chunks(data: bytes, *, max_count: int) -> Iterator[Chunk]:
@@ -52,5 +53,5 @@ def read_chunks(data: bytes, *, max_count: int) -> Iterator[Chunk]:
 
 def verify(chunk: Chunk) -> None:
     """Raises InvalidImage if the chunk's bytes aren't those that were written."""
-    if zlib.crc32(chunk.whole[4:-4]) != int.from_bytes(chunk.whole[-4:], "big"):
+    if crc32(chunk.whole[4:-4]) != int.from_bytes(chunk.whole[-4:], "big"):
         raise InvalidImage(f"the PNG's chunk {chunk.name} is damaged (checksum); send the file again", field=FIELD)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from service.codec.planes import FIELD
-from service.codec.png_chunks import Chunk, verify
+from service.codec.png_chunks import Chunk, make_chunk, verify
 from service.errors import InvalidImage, UnsupportedImage
 from service.types import Container, ImageHeader
 
@@ -79,6 +79,14 @@ def read_head(chunks: Iterator[Chunk]) -> Head:
     )
     before_pixels = tuple(chunk for chunk in (first, palette, transparency) if chunk is not None)
     return Head(ihdr, header, before_pixels, seen[b"IDAT"], profile=seen.get(b"iCCP"), exif=seen.get(b"eXIf"))
+
+
+def make_ihdr(shape: tuple[int, ...], *, bits: int, has_alpha: bool) -> bytes:
+    """The header chunk of (H, W, C) colour of 8 or 16 bits, with or without alpha; neither palette nor interlace."""
+    height_px, width_px, channels = shape
+    with_alpha, without = (_GREY_ALPHA, _GREY) if channels == 1 else (_RGB_ALPHA, _RGB)
+    colour_type = with_alpha if has_alpha else without
+    return make_chunk(b"IHDR", struct.pack(">IIBBBBB", width_px, height_px, bits, colour_type, 0, 0, 0))
 
 
 def refuse_unknown(chunk: Chunk) -> None:

@@ -4,6 +4,7 @@ from enum import Enum
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from service.codec import levels, planes
 from service.errors import InvalidSamples
@@ -95,6 +96,9 @@ def decode_raw(
 ) -> Image:
     """The image that the samples are: a read-only view of ``data``, which it keeps alive.
 
+    Of float samples only the alpha is looked at. Colour is looked at when units are made of it, and not twice: what
+    NaN or infinities in it mean is for :func:`nonfinite_samples` to say.
+
     Args:
         data: the samples.
         header: from ``raw_header``.
@@ -103,31 +107,40 @@ def decode_raw(
         white_level: the sample value that is white; None for the largest integer, or 1.0 for floats.
 
     Raises:
-        InvalidSamples: a wrong length, levels without a range between them, NaN or infinities.
+        InvalidSamples: a wrong length, levels without a range between them, an alpha of NaN or infinities.
     """
     check_raw_length(len(data), header)
     black, white = levels.resolve(black_level, white_level, bits=header.bits, field="image.raw")
     samples = view_raw(data, header, layout)
-    if samples.dtype == np.float32:
-        refuse_non_finite(samples)
-    return planes.split(samples, black_level=black, white_level=white, metadata=Metadata())
+    image = planes.split(samples, black_level=black, white_level=white, metadata=Metadata())
+    if image.alpha is not None and image.alpha.dtype == np.float32 and not np.isfinite(image.alpha).all():
+        raise nonfinite_samples(samples)
+    return image
 
 
 def encode_raw(image: Image, layout: SampleLayout) -> bytes:
     """The samples of an image in their own type, alpha last."""
+    if layout is SampleLayout.CHW and image.alpha is None:
+        # An answer to samples in this order lies in memory so, and is copied once.
+        return _little_endian(image.colour.transpose(2, 0, 1)).tobytes()
     samples = planes.join(image)
-    ordered = samples if layout is SampleLayout.HWC else samples.transpose(2, 0, 1)
-    return ordered.astype(ordered.dtype.newbyteorder("<"), copy=False).tobytes()
+    return _little_endian(samples if layout is SampleLayout.HWC else samples.transpose(2, 0, 1)).tobytes()
 
 
-def refuse_non_finite(samples: Samples, *, top_px: int = 0, left_px: int = 0) -> None:
-    """Raises InvalidSamples when some are NaN or infinite; the part of an image begins at that row and column."""
+def nonfinite_samples(samples: Samples, *, top_px: int = 0, left_px: int = 0) -> InvalidSamples:
+    """The refusal of float samples of which some are NaN or infinite: how many, and where the first is.
+
+    Args:
+        samples: (H, W, C), of an image or of the part of one that begins at row ``top_px``, column ``left_px``.
+    """
     finite = np.isfinite(samples)
-    if finite.all():
-        return
     row, column, channel = (int(i) for i in np.unravel_index(int(np.argmin(finite)), finite.shape))
-    raise InvalidSamples(
+    return InvalidSamples(
         f"{finite.size - int(np.count_nonzero(finite))} of {finite.size} samples are NaN or infinite, the first at row "
         f"{top_px + row}, column {left_px + column}, channel {channel}; replace them before sending",
         field="image.raw.data",
     )
+
+
+def _little_endian(samples: NDArray[Any]) -> NDArray[Any]:
+    return samples.astype(samples.dtype.newbyteorder("<"), copy=False)

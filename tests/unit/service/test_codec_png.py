@@ -210,8 +210,13 @@ def test_a_bad_filter_in_any_pass_of_an_interlaced_png_is_refused() -> None:
         decoded(data)
 
 
-def test_pixels_are_handed_on_in_more_than_one_block() -> None:
-    samples = grey(300, 400)
+@pytest.mark.parametrize(
+    ("height", "width"),
+    [(300, 400), (15, 4368), (1, 65_535), (30, 4368), (1, 131_069)],
+    ids=["two blocks", "one that is full", "one byte more", "two that are full", "one byte less than two"],
+)
+def test_pixels_are_handed_on_in_blocks_of_the_most_that_deflate_takes(height: int, width: int) -> None:
+    samples = grey(height, width)
     np.testing.assert_array_equal(decoded(png_file(samples, 8, GREY)).colour, samples)
 
 

@@ -1,13 +1,14 @@
 """Raw samples: every type, layout and channel count, and every way to get them wrong."""
 
 import math
+import re
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.codec import SampleLayout, SampleType, decode_raw, encode_raw, raw_header
+from service.codec import SampleLayout, SampleType, decode_raw, encode_raw, nonfinite_samples, raw_header
 from service.errors import InvalidSamples
 from service.types import Container, Image, ImageHeader
 
@@ -148,6 +149,16 @@ def test_samples_that_are_no_numbers_are_counted_and_the_first_is_named(layout: 
     samples = np.zeros((4, 5, 3), np.float32)
     samples[2, 3, 1] = samples[2, 4, 0] = samples[3, 0, 2] = value
     ordered = samples if layout is SampleLayout.HWC else samples.transpose(2, 0, 1)
-    with pytest.raises(InvalidSamples, match=r"3 of 60 .* row 2, column 3, channel 1") as refusal:
-        decode_raw(ordered.tobytes(), header(4, 5, 3, SampleType.F32), layout=layout)
-    assert refusal.value.field == "image.raw.data"
+    image = decode_raw(ordered.tobytes(), header(4, 5, 3, SampleType.F32), layout=layout)
+    refusal = nonfinite_samples(image.colour)
+    assert re.search(r"3 of 60 .* row 2, column 3, channel 1", str(refusal))
+    assert refusal.field == "image.raw.data"
+
+
+@pytest.mark.parametrize("layout", SampleLayout)
+def test_an_alpha_that_is_no_number_is_refused_because_no_unit_is_made_of_it(layout: SampleLayout) -> None:
+    samples = np.zeros((4, 5, 4), np.float32)
+    samples[1, 2, 3] = np.nan
+    ordered = samples if layout is SampleLayout.HWC else samples.transpose(2, 0, 1)
+    with pytest.raises(InvalidSamples, match=r"1 of 80 .* row 1, column 2, channel 3"):
+        decode_raw(ordered.tobytes(), header(4, 5, 4, SampleType.F32), layout=layout)
