@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from tests.bench import baseline
 from tests.bench.bench import Bench, Options, bench
-from tests.bench.figures import Row
+from tests.bench.figures import MeasurementFailed, Row
 from tests.bench.machine import describe_machine
 from tests.bench.rows import alone, faults, halo, jpeg, large, memory, overload, throughput
 from tests.bench.table import as_json, markdown
@@ -49,7 +49,7 @@ def main() -> int:
     with bench(options) as shared, tqdm(arguments.only, unit="row", disable=None) as bar:
         for key in bar:
             bar.set_description(key)
-            rows.append(ROWS[key](shared))
+            rows.append(_measured(key, shared))
     print(markdown(rows, is_judged=not options.is_short))
     if arguments.baseline.exists() and not options.is_short:
         document = json.loads(arguments.baseline.read_text(encoding="utf-8"))
@@ -58,6 +58,13 @@ def main() -> int:
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(_document(rows), indent=1) + "\n", encoding="utf-8")
     return 1 if any(row.wrong for row in rows) else 0
+
+
+def _measured(key: str, shared: Bench) -> Row:
+    try:
+        return ROWS[key](shared)
+    except MeasurementFailed as error:
+        return Row(key, key, wrong=[str(error)])
 
 
 def _arguments() -> argparse.Namespace:

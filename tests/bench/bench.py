@@ -10,11 +10,14 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from tests.bench.echo import SERVICE as ECHO_SERVICE
+from tests.bench.figures import MeasurementFailed
 from tests.bench.jobs import AnswerKind, Job, Message
 from tests.bench.networks import BASE_FOLDER, M_FOLDER, OPEN_FOLDER, S_FOLDER, Networks, model_store
 from tests.bench.peers import Clients, Peer, clients, echo
 from tests.integration.harness import LIMIT_S, RunningService, launched, ready
 
+_SHOWN_LINES: Final = 5
+_SHOWN_CHARACTERS: Final = 1000
 # The reason of images whose values make a network overflow; rows send such on purpose.
 _POISONED: Final = "NONFINITE_OUTPUT"
 _METHODS: Final[Mapping[AnswerKind, str]] = {
@@ -84,15 +87,16 @@ def _stop(service: RunningService) -> None:
     """SIGTERM; it must end with 0, having logged no error but that of images that were made to fail.
 
     Raises:
-        RuntimeError: it did otherwise; with its log.
+        MeasurementFailed: it did otherwise; with its log.
     """
     service.process.send_signal(signal.SIGTERM)
     exit_code = service.process.wait(LIMIT_S)
     lines = service.log().splitlines()
     errors = [line for line in lines if ('"level": "error"' in line or "Traceback" in line) and _POISONED not in line]
     if exit_code or errors:
-        raise RuntimeError(
-            "\n".join([f"the service ended with exit code {exit_code}; it said:", *(errors or lines[-25:])])
+        shown = [line[:_SHOWN_CHARACTERS] for line in errors[:_SHOWN_LINES] or lines[-_SHOWN_LINES:]]
+        raise MeasurementFailed(
+            "\n".join([f"the service ended with exit code {exit_code} and {len(errors)} errors in its log:", *shown])
         )
 
 

@@ -6,6 +6,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 
+class MeasurementFailed(Exception):
+    """There is nothing to make figures of; the message says what happened instead."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rate:
     """Images a second and CPU milliseconds an image."""

@@ -132,6 +132,4 @@ class Outcome:
         found = [f"{count} x {what}" for what, count in self.failures.items()]
         if self.wrong_count:
             found.append(f"{self.wrong_count} wrong answers")
-        if not self.message_count:
-            found.append("no answer at all within the window")
         return found

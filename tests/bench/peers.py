@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
+from tests.bench.figures import MeasurementFailed
 from tests.bench.jobs import Outcome, Work
 
 _REPOSITORY: Final = Path(__file__).resolve().parents[2]
@@ -25,7 +26,7 @@ class Clients:
         self._process = process
 
     def run(self, work: Work) -> Outcome:
-        """Blocks until the job is done."""
+        """Like :meth:`start` and :meth:`result`."""
         self.start(work)
         return self.result()
 
@@ -44,12 +45,18 @@ class Clients:
         self._process.send_signal(signal.SIGUSR1)
 
     def result(self) -> Outcome:
-        """Of the job that was started; blocks until it is done."""
+        """Of the job that was started; blocks until it is done.
+
+        Raises:
+            MeasurementFailed: the process died, or nothing was answered within the window.
+        """
         try:
             outcome = pickle.load(_pipe(self._process.stdout))
         except EOFError as error:
-            raise RuntimeError(f"the clients' process ended with {self._process.wait()}; see above") from error
+            raise MeasurementFailed(f"the clients' process ended with {self._process.wait()}; see above") from error
         assert isinstance(outcome, Outcome)
+        if not outcome.message_count:
+            raise MeasurementFailed("; ".join(["no answer within the window", *outcome.problems()]))
         return outcome
 
 

@@ -26,7 +26,8 @@ def markdown(rows: Sequence[Row], *, is_judged: bool = True) -> str:
             lines.append(f"| {case} | {figure.name} | {_target(figure)} | {in_words(figure)} | {verdict} |")
         if judged and others:
             lines.append(f"| | {others} | | | |")
-        lines += [f"| | {note} | | | |" for note in (*row.notes, *(f"**WRONG**: {text}" for text in row.wrong))]
+        remarks = [*row.notes, *(f"**WRONG** ({row.key}): {text}" for text in row.wrong)]
+        lines += [f"| | {_in_a_cell(remark)} | | | |" for remark in remarks]
     return "\n".join(lines)
 
 
@@ -42,6 +43,10 @@ def in_words(figure: Figure) -> str:
     """Value, spread and unit."""
     spread = f" ± {number(figure.spread)}" if figure.spread else ""
     return f"{number(figure.value)}{spread}{' ' if figure.unit else ''}{figure.unit}"
+
+
+def _in_a_cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", "<br>")
 
 
 def _target(figure: Figure) -> str:

@@ -55,7 +55,7 @@ def measure(bench: Bench) -> Row:
             raws[way].append(runner.measure(options.seconds))
         outcome = bench.clients.run(ClosedLoop(job, total=_CLIENT_COUNT * _IMAGES_PER_CLIENT))
         row.wrong += outcome.problems()
-        services_ms.append(1000 * outcome.cpu_s / max(1, outcome.message_count))
+        services_ms.append(1000 * outcome.cpu_s / outcome.message_count)
     cheapest = min(raws, key=lambda way: median(rate.cpu_ms for rate in raws[way]))
     raws_ms = [rate.cpu_ms for rate in raws[cheapest]]
     parts = zip(services_ms, floors.decode.fastest_ms, raws_ms, floors.encode.fastest_ms, strict=True)

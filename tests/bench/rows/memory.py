@@ -1,5 +1,7 @@
 """Rows of memory: resident size under load against that after warm-up, and its growth under cancellations."""
 
+import time
+from collections.abc import Mapping
 from dataclasses import replace
 from statistics import median
 from typing import Final
@@ -12,7 +14,7 @@ from tests.bench.jobs import ClosedLoop, Message, Outcome
 from tests.bench.machine import memory_of, reset_peak_memory
 from tests.bench.networks import BASE_FOLDER, M_FOLDER, OPEN_FOLDER, S_FOLDER
 from tests.bench.payload import overflowing, picture, samples, unary
-from tests.integration.harness import until
+from tests.integration.harness import RunningService
 
 _MB: Final = 1_000_000
 _CLIENT_COUNT: Final = 32
@@ -29,6 +31,8 @@ _ECHO_CANCELLED_WITHIN_S: Final = 0.005
 _SETTLING_SHARE: Final = 0.25
 _SAMPLE_COUNT: Final = 40
 _EXCESS_TARGET: Final = 0.03
+_REST_LIMIT_S: Final = 10.0
+_POLL_S: Final = 0.02
 
 
 def measure_load(bench: Bench) -> Row:
@@ -71,8 +75,7 @@ def measure_soak(bench: Bench) -> Row:
         )
         served, service_sizes = _watched(bench, loop)
         row.wrong += served.problems()
-        # Whatever was taken back may run to its unit's end; then nothing may be left.
-        until(lambda: not service.not_at_rest(), "the service was at rest")
+        row.wrong += [f"{name} is still {value:.0f}" for name, value in _left(service).items()]
     # As many calls, and as many of them taken back.
     calls = served.message_count + served.cancelled_count
     echoed, echo_sizes = _watched(
@@ -108,6 +111,14 @@ def _watched(bench: Bench, loop: ClosedLoop) -> tuple[Outcome, list[int]]:
         sizes.append(memory_of(loop.job.watched_pid).rss_bytes)
     sizes.append(memory_of(loop.job.watched_pid).rss_bytes)
     return bench.clients.result(), sizes
+
+
+def _left(service: RunningService) -> Mapping[str, float]:
+    """Gauges of work in progress that do not return to 0; units of what was taken back may run to their end."""
+    limit_s = time.monotonic() + _REST_LIMIT_S
+    while (left := service.not_at_rest()) and time.monotonic() < limit_s:
+        time.sleep(_POLL_S)
+    return left
 
 
 def _growth(sizes: list[int]) -> float:

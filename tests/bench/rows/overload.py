@@ -123,11 +123,11 @@ def _trial(stand: _Stand, factor: int, peak_per_s: float, normal_s: float, row: 
         peak_per_s=peak_per_s,
         # What was still on its way when arrivals ended is not what the service delivered meanwhile.
         good_per_s=sum(ended_s <= stand.seconds for ended_s in served.ended_s) / stand.seconds,
-        refusing_share=echoed.cpu_s / echoed.wall_s * refused / max(1, taken + refused),
-        late_share=served.late_count / max(1, taken),
+        refusing_share=echoed.cpu_s / echoed.wall_s * refused / (taken + refused),
+        late_share=served.late_count / taken,
         refused_p99_ms=1000 * quantile(served.refused_s, 0.99) if refused else None,
-        echo_p99_ms=1000 * quantile(echoed.latencies_s or [0.0], 0.99),
-        fresh_ratio=(fresh.latencies_s or [float("inf")])[0] / normal_s,
+        echo_p99_ms=1000 * quantile(echoed.latencies_s, 0.99),
+        fresh_ratio=fresh.latencies_s[0] / normal_s,
     )
 
 

@@ -189,7 +189,7 @@ def _messages(case: Case, of: list[Sample]) -> tuple[Message, ...]:
 
 
 def _rate(case: Case, outcome: Outcome) -> Rate:
-    image_count = max(1, outcome.message_count * case.images_per_message)
+    image_count = outcome.message_count * case.images_per_message
     images_per_s = image_count / outcome.wall_s
     if outcome.message_count >= _LEAST_TURNS * case.client_count and case.is_heavy:
         # Without the beginning and the end, when lanes idle.

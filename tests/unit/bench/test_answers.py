@@ -83,7 +83,3 @@ def test_a_failed_call_counts_for_good_images_alone() -> None:
     checker.write_to(outcome)
 
     assert outcome.problems() == ["1 x INTERNAL: broken"]
-
-
-def test_no_answer_at_all_is_a_problem() -> None:
-    assert Outcome().problems() == ["no answer at all within the window"]
