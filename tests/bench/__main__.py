@@ -45,11 +45,14 @@ def main() -> int:
         is_short=arguments.short,
         soak_seconds=arguments.soak_seconds,
     )
-    rows = []
-    with bench(options) as shared, tqdm(arguments.only, unit="row", disable=None) as bar:
-        for key in bar:
-            bar.set_description(key)
-            rows.append(_measured(key, shared))
+    rows: list[Row] = []
+    try:
+        with bench(options) as shared, tqdm(arguments.only, unit="row", disable=None) as bar:
+            for key in bar:
+                bar.set_description(key)
+                rows.append(_measured(key, shared))
+    except MeasurementFailed as error:
+        rows.append(Row("shared", "the service that rows share", wrong=[str(error)]))
     print(markdown(rows, is_judged=not options.is_short))
     if arguments.baseline.exists() and not options.is_short:
         document = json.loads(arguments.baseline.read_text(encoding="utf-8"))

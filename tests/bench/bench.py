@@ -9,15 +9,18 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
+import grpc
+
+from denoised.v1 import denoised_pb2 as pb
 from tests.bench.echo import SERVICE as ECHO_SERVICE
 from tests.bench.figures import MeasurementFailed
 from tests.bench.jobs import AnswerKind, Job, Message
 from tests.bench.networks import BASE_FOLDER, M_FOLDER, OPEN_FOLDER, S_FOLDER, Networks, model_store
 from tests.bench.peers import Clients, Peer, clients, echo
-from tests.integration.harness import LIMIT_S, RunningService, launched, ready
+from tests.integration.harness import LIMIT_S, RunningService, connected, launched, ready
 
-_SHOWN_LINES: Final = 5
-_SHOWN_CHARACTERS: Final = 1000
+_SHOWN_LINES: Final = 3
+_SHOWN_CHARACTERS: Final = 600
 # The reason of images whose values make a network overflow; rows send such on purpose.
 _POISONED: Final = "NONFINITE_OUTPUT"
 _METHODS: Final[Mapping[AnswerKind, str]] = {
@@ -94,10 +97,24 @@ def _stop(service: RunningService) -> None:
     lines = service.log().splitlines()
     errors = [line for line in lines if ('"level": "error"' in line or "Traceback" in line) and _POISONED not in line]
     if exit_code or errors:
-        shown = [line[:_SHOWN_CHARACTERS] for line in errors[:_SHOWN_LINES] or lines[-_SHOWN_LINES:]]
+        shown = [line[-_SHOWN_CHARACTERS:] for line in errors[:_SHOWN_LINES] or lines[-_SHOWN_LINES:]]
         raise MeasurementFailed(
             "\n".join([f"the service ended with exit code {exit_code} and {len(errors)} errors in its log:", *shown])
         )
+
+
+def ask(service: RunningService, request: pb.DenoiseRequest) -> pb.DenoiseResponse:
+    """One answer, outside of anything that is timed.
+
+    Raises:
+        MeasurementFailed: there was an error instead.
+    """
+    with connected(service.grpc_target) as stub:
+        try:
+            response: pb.DenoiseResponse = stub.Denoise(request)
+        except grpc.RpcError as error:
+            raise MeasurementFailed(f"no answer: {error}") from error
+    return response
 
 
 def echo_job(peer: Peer, messages: tuple[Message, ...], *, client_count: int, is_stream: bool = False) -> Job:

@@ -11,14 +11,13 @@ import numpy as np
 
 from denoised.v1 import denoised_pb2 as pb
 from service.cpu import usable_core_count
-from tests.bench.bench import Bench, echo_job, service_job
+from tests.bench.bench import Bench, ask, echo_job, service_job
 from tests.bench.figures import Row, figure_of
 from tests.bench.floors import Floors, png
 from tests.bench.jobs import ClosedLoop, Message
 from tests.bench.networks import BASE_FOLDER, Picture
 from tests.bench.payload import Sample, picture, raw_request, unary
 from tests.bench.raw import Runner, Way
-from tests.integration.harness import connected
 
 _SIDE_PX: Final = 512
 _SHORT_SIDE_PX: Final = 128
@@ -115,8 +114,7 @@ def _options(model: str) -> pb.DenoiseOptions:
 
 
 def _compare(bench: Bench, request: pb.DenoiseRequest, denoised: Picture) -> Sequence[str]:
-    with connected(bench.service.grpc_target) as stub:
-        answer = stub.Denoise(request)
+    answer = ask(bench.service, request)
     if not np.array_equal(imagecodecs.png_decode(answer.image.encoded.data), denoised):
         return ["the PNG that came back does not hold the network's answer"]
     return []

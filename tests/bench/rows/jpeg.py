@@ -9,14 +9,13 @@ import simplejpeg
 
 from denoised.quality import psnr_db
 from denoised.v1 import denoised_pb2 as pb
-from tests.bench.bench import Bench, service_job
+from tests.bench.bench import Bench, ask, service_job
 from tests.bench.figures import Rate, Row, figure_of
 from tests.bench.floors import Floors, jpeg
 from tests.bench.jobs import ClosedLoop, Message
 from tests.bench.networks import Picture
 from tests.bench.payload import picture
 from tests.bench.raw import Runner, Way, ways
-from tests.integration.harness import connected
 
 _SIZE_PX: Final = (3000, 4000)
 _SHORT_SIZE_PX: Final = (300, 400)
@@ -80,8 +79,7 @@ def measure(bench: Bench) -> Row:
 
 def _compare(bench: Bench, request: pb.DenoiseRequest, denoised: Picture) -> Sequence[str]:
     """Whether the service's file holds what the network answers, as well as JPEG can hold it."""
-    with connected(bench.service.grpc_target) as stub:
-        answer = stub.Denoise(request)
+    answer = ask(bench.service, request)
     got_db = psnr_db(simplejpeg.decode_jpeg(answer.image.encoded.data), denoised)
     own_db = psnr_db(simplejpeg.decode_jpeg(jpeg(denoised)), denoised)
     if got_db < own_db - _LARGEST_LOSS_DB:
