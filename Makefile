@@ -81,7 +81,7 @@ lint-deploy: .venv-ops/.stamp  ## scripts, Dockerfile and manifests, without a c
 quality: $(VENV)/.stamp-dev  ## what the shipped networks gain, on photographs that they never saw
 	$(RUN) tests/bench/quality.py $(ARGS)
 
-bench: $(VENV)/.stamp-dev  ## what the service sustains on this machine
+bench: $(VENV)/.stamp-dev  ## the service against what this machine can do; ARGS="--only s28,s64 --rounds 3", see docs/benchmarks.md
 	$(RUN) -m tests.bench $(ARGS)
 
 load: $(VENV)/.stamp-dev  ## what overload does to the service, as a page with plots; PROFILE=smoke SECONDS=3 for a short check

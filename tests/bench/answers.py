@@ -21,7 +21,11 @@ class Checker:
         if self._job.answer == "echo":
             self._wrong_count += answer != message.data
             return
-        for got, wanted in zip(_images(self._job, answer), message.expected, strict=True):
+        images = _images(self._job, answer)
+        if len(images) != len(message.expected):
+            self._failures[f"{len(images)} results for {len(message.expected)} images"] += 1
+            return
+        for got, wanted in zip(images, message.expected, strict=True):
             if isinstance(got, str):
                 self._refused(wanted, got)
             else:

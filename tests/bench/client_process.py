@@ -12,8 +12,8 @@ from typing import Final
 import grpc
 import uvloop
 
-from tests.bench import closed_loop, open_loop
-from tests.bench.jobs import ClosedLoop, OpenLoop, Outcome
+from tests.bench import chunked, closed_loop, open_loop
+from tests.bench.jobs import Chunked, OpenLoop, Outcome, Work
 
 OPTIONS: Final = (
     # Channels of one process would share a connection, and the service would see one client.
@@ -25,12 +25,14 @@ OPTIONS: Final = (
 )
 
 
-async def _perform(work: ClosedLoop | OpenLoop) -> Outcome:
+async def _perform(work: Work) -> Outcome:
     job = work.job
     channels = [grpc.aio.insecure_channel(job.target, options=OPTIONS) for _ in range(job.client_count)]
     try:
         if isinstance(work, OpenLoop):
             return await open_loop.perform(work, channels)
+        if isinstance(work, Chunked):
+            return await chunked.perform(work, channels[0])
         return await closed_loop.perform(work, channels)
     finally:
         for channel in channels:

@@ -2,7 +2,9 @@
 
 import asyncio
 import random
+import signal
 import time
+from contextlib import suppress
 
 import grpc
 
@@ -28,6 +30,7 @@ class _Run:
         self.is_over = False
         self.began_s = 0.0
         self._left = loop.total
+        self._call_count = 0
 
     def takes_another(self) -> bool:
         """Whether one more may be sent; of a job with a total it is counted off."""
@@ -35,6 +38,11 @@ class _Run:
             self._left -= 1
             return self._left >= 0
         return not self.is_over
+
+    def is_behind_with_cancelling(self) -> bool:
+        """Whether to try with this call; many are answered before their moment comes, so others make up for them."""
+        self._call_count += 1
+        return self.outcome.cancelled_count < self.loop.cancelled_share * self._call_count
 
     def take(self, index: int, answer: bytes, began_s: float) -> None:
         if self.is_open:
@@ -51,6 +59,8 @@ async def perform(loop: ClosedLoop, channels: list[grpc.aio.Channel]) -> Outcome
     for channel in channels:
         await channel.channel_ready()
     clients = [asyncio.create_task(_client(run, channel, index)) for index, channel in enumerate(channels)]
+    is_interrupted = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, is_interrupted.set)
     if not loop.total:
         await asyncio.sleep(loop.warm_s)
     run.is_open = True
@@ -58,7 +68,8 @@ async def perform(loop: ClosedLoop, channels: list[grpc.aio.Channel]) -> Outcome
     if loop.total:
         await asyncio.gather(*clients)
     else:
-        await asyncio.sleep(loop.seconds)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(is_interrupted.wait(), loop.seconds)
     run.is_open = False
     run.outcome.wall_s, run.outcome.cpu_s = time.perf_counter() - run.began_s, clock.seconds() - began_cpu_s
     run.is_over = True
@@ -88,7 +99,7 @@ async def _unary(run: _Run, method: UnaryCall, client_index: int) -> None:
         message = loop.job.messages[index]
         began_s = time.perf_counter()
         call = method(message.data, timeout=loop.timeout_s)
-        if rng.random() < loop.cancelled_share:
+        if run.is_behind_with_cancelling():
             await asyncio.sleep(rng.uniform(0, loop.cancelled_within_s))
             run.outcome.cancelled_count += call.cancel()
         try:

@@ -6,6 +6,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 
+class MeasurementFailed(Exception):
+    """There is nothing to make figures of; the message says what happened instead."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rate:
     """Images a second and CPU milliseconds an image."""
@@ -65,6 +69,25 @@ def quantile(values: Sequence[float], share: float) -> float:
     """The value below which a share of the values lie: the smallest that at least that share does not exceed."""
     ordered = sorted(values)
     return ordered[max(0, -(-int(share * 1e6) * len(ordered) // 1_000_000) - 1)]
+
+
+def steady_rate(ended_s: Sequence[float], latencies_s: Sequence[float], in_flight: int) -> float:
+    """Answers a second of a closed loop while it was full, however the answers bunched.
+
+    A call counts by the share of its time that lies within the window, because answers that leave in batches make
+    a count of ends as uneven as the batches. The window opens when as many are answered as are in flight at once, by
+    when waiting calls are at all stages of their wait, and closes when the last one is sent.
+
+    Args:
+        ended_s, latencies_s: of each call.
+        in_flight: calls that were always unanswered; there must be at least three times as many calls.
+    """
+    calls = [(end - latency, end) for end, latency in zip(ended_s, latencies_s, strict=True)]
+    if len(calls) < 3 * in_flight:
+        raise ValueError(f"{len(calls)} calls are too few for {in_flight} in flight; at least three times as many")
+    opened_s, closed_s = sorted(ended_s)[in_flight - 1], max(start for start, _ in calls)
+    count = sum(max(0.0, min(end, closed_s) - max(start, opened_s)) / (end - start) for start, end in calls)
+    return count / (closed_s - opened_s)
 
 
 @dataclass(slots=True)

@@ -44,11 +44,11 @@ class ClosedLoop:
     Attributes:
         is_stream: each client has one stream with every message in flight; else one call at a time.
         warm_s: before the window opens.
-        seconds: that the window is open; what is in flight at its ends is not counted.
+        seconds: that the window is open, unless it is interrupted; what is in flight at its ends is not counted.
         total: where not 0, the window opens on an idle service and closes when so many are answered: for images
             that take so long that those at the window's ends would matter.
         timeout_s: of one unary call.
-        cancelled_share: of unary calls, taken back at a random moment within ``cancelled_within_s``.
+        cancelled_share: of unary calls that are taken back, each at a random moment within ``cancelled_within_s``.
         are_abandoned: whether calls in flight at the end are taken back instead of awaited.
     """
 
@@ -77,6 +77,23 @@ class OpenLoop:
     rate_per_s: float
     seconds: float
     deadline_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Chunked:
+    """One image, the job's only message, as chunks of a stream.
+
+    Attributes:
+        header: a serialized ``ImageHeader``.
+        chunk_bytes: of each chunk but the last.
+    """
+
+    job: Job
+    header: bytes
+    chunk_bytes: int
+
+
+Work = ClosedLoop | OpenLoop | Chunked
 
 
 @dataclass(slots=True)
@@ -115,6 +132,4 @@ class Outcome:
         found = [f"{count} x {what}" for what, count in self.failures.items()]
         if self.wrong_count:
             found.append(f"{self.wrong_count} wrong answers")
-        if not self.message_count:
-            found.append("no answer at all within the window")
         return found

@@ -50,6 +50,12 @@ class Network:
             multiple_px=contract.size_multiple_px,
         )
 
+    def run(self, units: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(N, C, h, w) to (N, C, h, w), on one thread."""
+        (image,) = self._session.run([IMAGE_OUTPUT_NAME], {INPUT_NAME: units})
+        answer: NDArray[np.float32] = image
+        return answer
+
     def answer(self, noisy: Picture) -> Picture:
         """(H, W, C) 8-bit samples denoised unit by unit, one at a time, on one thread."""
         tile_plan = self.plan(*noisy.shape[:2])
@@ -57,10 +63,9 @@ class Network:
         for index in range(tile_plan.tile_count):
             tile = window(noisy, tile_plan, index)
             missing = (tile_plan.rows.edge_px - tile.shape[0], tile_plan.columns.edge_px - tile.shape[1])
-            tile = np.pad(tile, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="symmetric")
-            planes = np.ascontiguousarray(tile.transpose(2, 0, 1)[np.newaxis]).astype(np.float32) / np.float32(255)
-            (image,) = self._session.run([IMAGE_OUTPUT_NAME], {INPUT_NAME: planes})
-            levels = np.rint(np.clip(image[0], 0, 1) * np.float32(255)).astype(np.uint8)
+            padded = np.pad(tile, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="symmetric")
+            planes = np.ascontiguousarray(padded.transpose(2, 0, 1)[np.newaxis]).astype(np.float32) / np.float32(255)
+            levels = np.rint(np.clip(self.run(planes)[0], 0, 1) * np.float32(255)).astype(np.uint8)
             owned(result, tile_plan, index)[:] = levels.transpose(1, 2, 0)[kept(tile_plan, index)]
         return result
 

@@ -46,15 +46,32 @@ def raw_request(model: str, noisy: Picture) -> pb.DenoiseRequest:
     return pb.DenoiseRequest(image=pb.Image(raw=raw), options=pb.DenoiseOptions(model=model))
 
 
-def picture(height_px: int, width_px: int, channels: int, index: int) -> Picture:
+def overflowing(network: Network, side_px: int) -> Sample:
+    """Values so large that a network which takes them as they are makes no number of them."""
+    channels = network.contract.channels
+    values = np.full((side_px, side_px, channels), np.finfo(np.float32).max, np.float32)
+    raw = pb.RawImage(
+        data=values.tobytes(),
+        sample_type=pb.SAMPLE_TYPE_F32,
+        height_px=side_px,
+        width_px=side_px,
+        channel_count=channels,
+    )
+    return Sample(pb.DenoiseRequest(image=pb.Image(raw=raw), options=pb.DenoiseOptions(model=network.name)), None)
+
+
+def picture(
+    height_px: int, width_px: int, channels: int, index: int, *, noise_levels: float = _NOISE_LEVELS
+) -> Picture:
     """(H, W, C): smooth waves with noise, alike for the same arguments."""
     rng = keyed_rng(_KEY, height_px, width_px, channels, index)
-    rows, columns = np.ogrid[0:height_px, 0:width_px]
-    phases = rng.uniform(0, 6, channels)
-    tilt = rng.uniform(0.02, 0.1, 2)
-    wave = np.sin((tilt[0] * rows + tilt[1] * columns)[:, :, np.newaxis].astype(np.float32) + phases.astype(np.float32))
-    noise = rng.standard_normal(wave.shape, dtype=np.float32) * np.float32(_NOISE_LEVELS)
-    levels: Picture = np.clip(127.5 + 100 * wave + noise, 0, 255).astype(np.uint8)
+    tilt, phases = rng.uniform(0.02, 0.1, 2).astype(np.float32), rng.uniform(0, 6, channels).astype(np.float32)
+    columns = tilt[1] * np.arange(width_px, dtype=np.float32)[:, np.newaxis] + phases
+    levels: Picture = np.empty((height_px, width_px, channels), np.uint8)
+    # Row by row, because 100 megapixels as floats would be gigabytes.
+    for row in range(height_px):
+        noise = rng.standard_normal(columns.shape, dtype=np.float32) * np.float32(noise_levels)
+        levels[row] = np.clip(127.5 + 100 * np.sin(columns + tilt[0] * np.float32(row)) + noise, 0, 255)
     return levels
 
 

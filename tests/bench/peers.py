@@ -2,6 +2,8 @@
 
 import os
 import pickle
+import select
+import signal
 import subprocess
 import sys
 from collections.abc import Collection, Iterator
@@ -10,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
-from tests.bench.jobs import ClosedLoop, OpenLoop, Outcome
+from tests.bench.figures import MeasurementFailed
+from tests.bench.jobs import Outcome, Work
 
 _REPOSITORY: Final = Path(__file__).resolve().parents[2]
 _STOP_LIMIT_S: Final = 30.0
@@ -22,23 +25,38 @@ class Clients:
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process
 
-    def run(self, work: ClosedLoop | OpenLoop) -> Outcome:
-        """Blocks until the job is done."""
+    def run(self, work: Work) -> Outcome:
+        """Like :meth:`start` and :meth:`result`."""
         self.start(work)
         return self.result()
 
-    def start(self, work: ClosedLoop | OpenLoop) -> None:
+    def start(self, work: Work) -> None:
         """Begins a job; ask for its :meth:`result` before the next."""
         pickle.dump(work, _pipe(self._process.stdin))
         _pipe(self._process.stdin).flush()
 
+    def is_done(self, *, within_s: float) -> bool:
+        """Whether a result is there, or comes within so many seconds."""
+        ready, _, _ = select.select([_pipe(self._process.stdout)], [], [], within_s)
+        return bool(ready)
+
+    def interrupt(self) -> None:
+        """Closes the window of the job that was started, now."""
+        self._process.send_signal(signal.SIGUSR1)
+
     def result(self) -> Outcome:
-        """Of the job that was started; blocks until it is done."""
+        """Of the job that was started; blocks until it is done.
+
+        Raises:
+            MeasurementFailed: the process died, or nothing was answered within the window.
+        """
         try:
             outcome = pickle.load(_pipe(self._process.stdout))
         except EOFError as error:
-            raise RuntimeError(f"the clients' process ended with {self._process.wait()}; see above") from error
+            raise MeasurementFailed(f"the clients' process ended with {self._process.wait()}; see above") from error
         assert isinstance(outcome, Outcome)
+        if not outcome.message_count:
+            raise MeasurementFailed("; ".join(["no answer within the window", *outcome.problems()]))
         return outcome
 
 

@@ -90,12 +90,12 @@ class Recipe:
     """What is made, and which units it takes.
 
     Attributes:
-        base_edges_px: sides of units; one more is added, as in training's own files: the largest and a halo.
+        unit_edges_px: sides of units: what is measured, and little more, because memory grows with the largest.
     """
 
     name: str
     network: Callable[[], Network]
-    base_edges_px: tuple[int, ...]
+    unit_edges_px: tuple[int, ...]
     summary: str
     noise: NoiseSpec = _NOISE
 
@@ -103,9 +103,7 @@ class Recipe:
 RECIPES: Final = (
     Recipe("bench-s", Small, (28, 64, 128, 256), "S: an untrained grey network for measurements, 10 MFLOP at 28 x 28."),
     Recipe("bench-open", Small, (64, 128, 256), "S again, made for values without ends.", _UNCLIPPED),
-    Recipe(
-        "bench-m", Medium, (64, 128, 256, 512), "M: an untrained colour U-Net for measurements, 15 GFLOP at 256 x 256."
-    ),
+    Recipe("bench-m", Medium, (64, 128, 256), "M: an untrained colour U-Net for measurements, 15 GFLOP at 256 x 256."),
 )
 
 
@@ -151,7 +149,7 @@ def make(recipe: Recipe, store: Path) -> tuple[Path, ModelContract]:
         levels=SampleLevels(),
         size_multiple_px=network.size_multiple_px,
         fixed_side_px=0,
-        unit_edges_px=(*recipe.base_edges_px, recipe.base_edges_px[-1] + halo_px),
+        unit_edges_px=recipe.unit_edges_px,
         halo_px=halo_px,
         receptive_field_px=extent.measure_receptive_field(
             session, channels=network.channels, multiple_px=network.size_multiple_px

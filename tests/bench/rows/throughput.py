@@ -6,14 +6,16 @@ from dataclasses import asdict, dataclass, replace
 from typing import Final, Literal
 
 from tests.bench.bench import Bench, echo_job, service_job
-from tests.bench.figures import Rate, Row, figure_of
+from tests.bench.figures import Rate, Row, figure_of, steady_rate
 from tests.bench.jobs import ClosedLoop, Job, Message, Outcome
 from tests.bench.networks import Network, Networks
 from tests.bench.payload import Sample, batches, frames, samples, unary
 from tests.bench.raw import Runner, Way, ways
 
 _SHORT_SIDE_PX: Final = 256
-_SHORT_CLIENT_COUNT: Final = 8
+_SHORT_CLIENT_COUNT: Final = 4
+# Images of each client, so that the loop is full for most of the time.
+_LEAST_TURNS: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,9 +136,8 @@ def measure(case: Case, bench: Bench) -> Row:
             raws[way].append(runner.measure(options.seconds / len(runners)))
         total = 0
         if case.is_heavy:
-            total = max(
-                case.client_count, round(options.seconds * max(rates[-1].images_per_s for rates in raws.values()))
-            )
+            fastest = max(rates[-1].images_per_s for rates in raws.values())
+            total = max(_LEAST_TURNS * case.client_count, round(options.seconds * fastest))
         for name, job, rates in (("echo", echoed, echoes), ("service", served, services)):
             outcome = bench.clients.run(_loop(case, bench, job, total))
             row.wrong += [f"{name}: {problem}" for problem in outcome.problems()]
@@ -188,10 +189,9 @@ def _messages(case: Case, of: list[Sample]) -> tuple[Message, ...]:
 
 
 def _rate(case: Case, outcome: Outcome) -> Rate:
-    """Of a heavy case the rate is that of the middle: the first answers and the last, when lanes idle, are left out."""
-    image_count = max(1, outcome.message_count * case.images_per_message)
+    image_count = outcome.message_count * case.images_per_message
     images_per_s = image_count / outcome.wall_s
-    if case.is_heavy and outcome.message_count > 2 * case.client_count:
-        ended_s = sorted(outcome.ended_s)[1 : outcome.message_count - case.client_count]
-        images_per_s = (len(ended_s) - 1) * case.images_per_message / (ended_s[-1] - ended_s[0])
+    if outcome.message_count >= _LEAST_TURNS * case.client_count and case.is_heavy:
+        # Without the beginning and the end, when lanes idle.
+        images_per_s = steady_rate(outcome.ended_s, outcome.latencies_s, case.client_count)
     return Rate(images_per_s, 1000 * outcome.cpu_s / image_count)
