@@ -28,6 +28,8 @@ _log = structlog.get_logger()
 
 # Waking a second thread costs more CPU than this much work is worth while another lane is about to be free.
 _WAKE_S = 0.0005
+# The event loop may stand still for so long.
+_ON_LOOP_S = 0.001
 # A lone unit shorter than this gains nothing from more threads.
 _LEAST_WIDE_S = 0.004
 _NOTHING_S = 1e-9
@@ -153,6 +155,7 @@ class Batcher:
         self._metrics = metrics
         self._engines: dict[Hashable, Engine] = {}
         self._lanes = [lane_of(f"lane-{i}", clock=clock, on_done=self._finish) for i in range(lane_count)]
+        self._loop_lane = lane_of("loop", clock=clock, on_done=self._finish)
         self._idle = self._lanes[::-1]
         self._running: dict[Lane, Batch] = {}
         self._stuck: set[Lane] = set()
@@ -445,12 +448,24 @@ class Batcher:
             expected_s=expected_s,
             sent_at_s=now_s,
         )
+        if self._is_on_loop(expected_s):
+            self._loop_lane.run(batch)
+            self._tell_packs(batch, LaneKind.LOOP)
+            return
         lane = self._idle.pop()
         if not self._is_wide:
             batch.engine_lane = self._lanes.index(lane)
         self._running[lane] = batch
         self._is_idle.clear()
         lane.put(batch)
+
+    def _is_on_loop(self, expected_s: float) -> bool:
+        """Whether so little is to be done that handing it to a thread and back would cost more.
+
+        Each of a lane's dozen calls into NumPy gives the interpreter away and waits to get it back from the loop, which
+        costs more than a small image. Engine lane 0 is free then, because no lane runs.
+        """
+        return not self._running and self._scheduler.queued_cost_s + expected_s <= _ON_LOOP_S
 
     def _takes_all_cores(self, unit_count: int, expected_s: float) -> bool:
         """A unit that is alone in the service, and found it idle."""
@@ -491,16 +506,19 @@ class Batcher:
             _log.warning("a lane that hung has come back")
         kind = LaneKind.WIDE if batch.engine_lane == WIDE_LANE else LaneKind.NARROW
         self._is_wide = False
+        self._tell_packs(batch, kind)
+        if self._scheduler.queued_ticket_count:
+            self._dispatch()
+        if not self._running:
+            self._is_idle.set()
+
+    def _tell_packs(self, batch: Batch, kind: LaneKind) -> None:
         self._learn(batch, kind)
         at = 0
         for pack in batch.packs:
             assert isinstance(pack, _Pack)
             self._finish_pack(pack, batch, batch.errors[at : at + pack.count])
             at += pack.count
-        if self._scheduler.queued_ticket_count:
-            self._dispatch()
-        if not self._running:
-            self._is_idle.set()
 
     def _finish_pack(self, pack: _Pack, batch: Batch, errors: Sequence[ServiceError | None]) -> None:
         submission = pack.submission
@@ -525,7 +543,7 @@ class Batcher:
         self._metrics.lane_busy_seconds[kind].inc(seconds)
         if batch.failure_count:
             self._metrics.batch_failures.inc(batch.failure_count)
-        elif kind is LaneKind.NARROW and not any(batch.errors):
+        elif kind is not LaneKind.WIDE and not any(batch.errors):
             _, height_px, width_px = batch.shape
             pack = batch.packs[0]
             assert isinstance(pack, _Pack)

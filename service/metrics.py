@@ -54,9 +54,10 @@ class Drop(Enum):
 
 
 class Lane(Enum):
-    """A lane that shares the cores with others, or the one that takes them all for a lone unit."""
+    """A lane that shares the cores with others, the one that takes them all for a lone unit, or the event loop."""
 
     NARROW = "narrow"
+    LOOP = "loop"
     WIDE = "wide"
 
 

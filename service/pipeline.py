@@ -77,6 +77,14 @@ class Denoiser:
         is_raw = geometry.header.container is Container.RAW
         held = held_bytes(geometry.header, encoded_bytes=len(job.data), is_raw=is_raw)
         job.reservation = self._admit(job, geometry, now_s, held=held)
+        try:
+            self._begin(job, geometry, now_s)
+        except BaseException:
+            job.release()
+            raise
+
+    def _begin(self, job: Job, geometry: Geometry, now_s: float) -> None:
+        order = job.order
         if isinstance(order, RawOrder) and order.is_small:
             self._stack(job, order, now_s)
         elif isinstance(order, RawOrder) and order.is_direct:
