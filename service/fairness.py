@@ -133,7 +133,9 @@ class Ring(Generic[K, M]):
 
     def _compact(self) -> None:
         """Forgets who has no work and owes no more than a newcomer would. Amortised: runs when the heap doubled."""
-        newcomer = (self.present_round + 1, 0.0)
+        # What surfaced last may be long ago, so the present is looked up and not read off the heap.
+        rounds = (member.account.round_number for member in self.members.values() if member.ticket_count)
+        newcomer = (min(rounds, default=self.present_round) + 1, 0.0)
         kept = {
             key: member
             for key, member in self.members.items()

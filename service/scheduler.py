@@ -9,8 +9,8 @@ charged like anything else, and nobody gets ahead of its turn by more than one b
 
 Fairness, with Q the quantum and D the larger of the largest ticket's cost and the largest batch's worth (the opening
 ticket's cost times the tickets that the batch might have held): over any interval in which two clients of one class
-both wait, what they got differs by at most 2 (Q + D); by at most Q + D when they began to wait at the interval's
-beginning. For classes the same 2 (Q + D / w) holds of what each got divided by its weight, w being the smaller weight.
+both wait, what they got differs by at most 2 (Q + D); by at most Q + D from the moment when both were new to a round
+under way. For classes 2 (Q + D / w) holds of what each got divided by its weight, w being the smaller weight.
 The reason: nobody who waits is behind the beginning of the present round, nor more than Q + D past it.
 
 Operations are logarithmic in the number of queued tickets, amortised: what a discarded ticket leaves behind is dropped

@@ -153,8 +153,12 @@ def test_a_ticket_can_be_offered_again_when_it_has_left_and_not_before() -> None
     assert list(queue.poll(0.0, batch_pixel_count=1).batch) == [taken]
 
 
-@pytest.mark.parametrize(("cost_s", "deadline_s"), [(0.0, 1.0), (-1.0, 1.0), (math.inf, 1.0), (math.nan, 1.0), (1.0, math.nan)])
-def test_a_ticket_that_could_not_be_charged_or_ordered_is_refused_where_it_is_made(cost_s: float, deadline_s: float) -> None:
+@pytest.mark.parametrize(
+    ("cost_s", "deadline_s"), [(0.0, 1.0), (-1.0, 1.0), (math.inf, 1.0), (math.nan, 1.0), (1.0, math.nan)]
+)
+def test_a_ticket_that_could_not_be_charged_or_ordered_is_refused_where_it_is_made(
+    cost_s: float, deadline_s: float
+) -> None:
     with pytest.raises(ValueError, match=f"costs {cost_s} s until {deadline_s} s; .* predict at least"):
         ticket(cost_s=cost_s, deadline_s=deadline_s)
 

@@ -134,7 +134,10 @@ class _Machine(RuleBasedStateMachine):
             )
 
     def left_in_order(
-        self, decision: Decision[int], turn_of: dict[int, tuple[tuple[int, int], tuple[int, int]]], before: list[Ticket[int]]
+        self,
+        decision: Decision[int],
+        turn_of: dict[int, tuple[tuple[int, int], tuple[int, int]]],
+        before: list[Ticket[int]],
     ) -> None:
         first = decision.batch[0]
         alive = [each for each in before if not self.is_late(each)]
@@ -188,9 +191,7 @@ class _Machine(RuleBasedStateMachine):
         for service_class in ServiceClass:
             for client in "abcd":
                 own_s = sum(
-                    each.cost_s
-                    for each in self.waiting
-                    if (each.client, each.service_class) == (client, service_class)
+                    each.cost_s for each in self.waiting if (each.client, each.service_class) == (client, service_class)
                 )
                 assert own_s <= self.queue.backlog_s(client, service_class) <= self.queue.queued_cost_s
 
