@@ -199,7 +199,7 @@ class Scheduler(Generic[T]):
                 continue
             if not (
                 backlog.account.may_take(ticket.cost_s, present_round, worth_s)
-                and stack.account.may_take(ticket.cost_s, backlog.clients.present_round, worth_s)
+                and stack.account.may_take(ticket.cost_s, backlog.clients.first().account.round_number, worth_s)
             ):
                 sources.remove(source)
                 continue
