@@ -305,7 +305,6 @@ class Batcher:
             self._settle(
                 submission,
                 DeadlineExceeded("the deadline passed before the image was done; allow more time"),
-                Drop.EXPIRED,
             )
         for lane, batch in self._running.items():
             limit_s = max(self._options.stuck_after_s, self._options.stuck_factor * batch.expected_s)
@@ -324,7 +323,6 @@ class Batcher:
                 LaneStuck(
                     f"the network has not answered for {waited_s:.1f} s; send again, another replica will take it"
                 ),
-                Drop.FAILED,
             )
 
     def _offer_more(self, submission: Submission) -> None:
@@ -389,9 +387,10 @@ class Batcher:
                 now_s, batch_pixel_count=self._batch_limit(), batch_ticket_count=self._options.batch_units
             )
             self._expire(decision)
-            if not decision.batch:
-                break
-            self._start(decision.batch, now_s)
+            # An image that expired by one of its units takes no lane for another.
+            batch = [ticket for ticket in decision.batch if not ticket.item.submission.is_over]
+            if batch:
+                self._start(batch, now_s)
 
     def _is_soon_free(self, now_s: float) -> bool:
         """Whether what is queued is so little, and a lane free so soon, that waking another is a waste."""
@@ -411,12 +410,9 @@ class Batcher:
 
     def _expire(self, decision: "Decision[_Pack]") -> None:
         for ticket in decision.expired:
-            submission = ticket.item.submission
-            submission.queued.discard(ticket)
             self._settle(
-                submission,
+                ticket.item.submission,
                 DeadlineExceeded("the deadline passed while the image waited for the network; allow more time"),
-                Drop.EXPIRED,
             )
 
     def _start(self, tickets: "Sequence[Ticket[_Pack]]", now_s: float) -> None:
@@ -532,7 +528,7 @@ class Batcher:
                     _tell(submission.on_unit, submission, index, error)
             error = None if submission.units_fail_alone else next(filter(None, errors), None)
             if error is not None or submission.remaining_count == 0:
-                self._settle(submission, error, Drop.FAILED)
+                self._settle(submission, error)
         if submission.running_count == 0 and submission.on_still is not None:
             submission.on_still()
             submission.on_still = None
@@ -549,11 +545,11 @@ class Batcher:
             assert isinstance(pack, _Pack)
             self._costs.observe(pack.submission.group.model, height_px, width_px, batch.unit_count, seconds)
 
-    def _settle(self, submission: Submission, error: ServiceError | None, drop: Drop) -> None:
+    def _settle(self, submission: Submission, error: ServiceError | None) -> None:
         """Ends an image once; one that is over is left alone."""
         if submission.is_over:
             return
-        self._end(submission, drop)
+        self._end(submission, Drop.EXPIRED if isinstance(error, DeadlineExceeded) else Drop.FAILED)
         _tell(submission.on_done, submission, error)
 
     def _end(self, submission: Submission, drop: Drop) -> None:
