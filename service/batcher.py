@@ -28,6 +28,8 @@ _log = structlog.get_logger()
 
 # Waking a second thread costs more CPU than this much work is worth while another lane is about to be free.
 _WAKE_S = 0.0005
+# When to look again at a lane that was about to be free; event loops' timers know no less.
+_LOOK_AGAIN_S = 0.001
 # The event loop may stand still for so long.
 _ON_LOOP_S = 0.001
 # A lone unit shorter than this gains nothing from more threads.
@@ -163,6 +165,7 @@ class Batcher:
         self._is_idle.set()
         self._is_wide = False
         self._will_dispatch = False
+        self._will_look_again = False
         self._live: set[Submission] = set()
         # Predicted work of live images that is not offered yet, in all and of each client that has some.
         self._unoffered_s = 0.0
@@ -382,6 +385,7 @@ class Batcher:
         while self._idle and not self._is_wide and scheduler.queued_ticket_count:
             now_s = self._clock()
             if self._is_soon_free(now_s):
+                self._look_again_soon()
                 break
             decision = scheduler.poll(
                 now_s, batch_pixel_count=self._batch_limit(), batch_ticket_count=self._options.batch_units
@@ -393,12 +397,22 @@ class Batcher:
                 self._start(batch, now_s)
 
     def _is_soon_free(self, now_s: float) -> bool:
-        """Whether what is queued is so little, and a lane free so soon, that waking another is a waste."""
+        """Whether what is queued is so little, and a lane free so soon, that waking another is a waste.
+
+        A lane that is overdue by as much may be so for long: nobody waits for it.
+        """
         return self._scheduler.queued_cost_s < _WAKE_S and any(
-            batch.sent_at_s + batch.expected_s - now_s < _WAKE_S
-            for lane, batch in self._running.items()
-            if lane not in self._stuck
+            abs(batch.sent_at_s + batch.expected_s - now_s) < _WAKE_S for batch in self._running.values()
         )
+
+    def _look_again_soon(self) -> None:
+        if not self._will_look_again:
+            self._will_look_again = True
+            asyncio.get_running_loop().call_later(_LOOK_AGAIN_S, self._look_again)
+
+    def _look_again(self) -> None:
+        self._will_look_again = False
+        self._dispatch()
 
     def _batch_limit(self) -> int:
         """Pixels of the next batch: so that all idle lanes get some, unless that is not worth their waking."""
