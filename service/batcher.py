@@ -318,6 +318,8 @@ class Batcher:
     def _give_up(self, lane: Lane, batch: Batch, waited_s: float) -> None:
         """A lane hangs: its images fail now, and it takes no more until it comes back."""
         self._stuck.add(lane)
+        # Nothing runs beside a wide lane, but nobody waits for one that hangs.
+        self._is_wide = False
         _log.error("a lane hangs", waited_s=round(waited_s, 3), expected_s=round(batch.expected_s, 3))
         for pack in batch.packs:
             assert isinstance(pack, _Pack)
