@@ -546,7 +546,7 @@ class Batcher:
             if error is not None or submission.remaining_count == 0:
                 self._settle(submission, error)
         if submission.running_count == 0 and submission.on_still is not None:
-            submission.on_still()
+            _tell(submission.on_still)
             submission.on_still = None
 
     def _learn(self, batch: Batch, kind: LaneKind) -> None:
