@@ -17,7 +17,7 @@ import structlog
 
 from service.cost import CostModel
 from service.engine import WIDE_LANE, Engine
-from service.errors import DeadlineExceeded, LaneStuck, ServiceError
+from service.errors import DeadlineExceeded, LaneStuck, NetworkHung, ServiceError
 from service.lanes import Batch, Lane, Tiles
 from service.metrics import Drop, Metrics, Release
 from service.metrics import Lane as LaneKind
@@ -189,11 +189,17 @@ class Batcher:
 
     @property
     def lane_count(self) -> int:
-        return len(self._lanes)
+        """Those that work: a lane that hangs is none until it comes back."""
+        return len(self._lanes) - len(self._stuck)
 
     @property
     def stuck_lane_count(self) -> int:
         return len(self._stuck)
+
+    def require_lane(self) -> None:
+        """Raises LaneStuck when every lane hangs: what is offered now would only wait for its deadline."""
+        if not self.lane_count:
+            raise _no_lane()
 
     def add_engine(self, model: Hashable, engine: Engine) -> None:
         """Makes ``model`` a valid part of a group."""
@@ -313,6 +319,9 @@ class Batcher:
             limit_s = max(self._options.stuck_after_s, self._options.stuck_factor * batch.expected_s)
             if lane not in self._stuck and now_s - batch.sent_at_s > limit_s:
                 self._give_up(lane, batch, now_s - batch.sent_at_s)
+        if not self.lane_count:
+            for submission in tuple(self._live):
+                self._settle(submission, _no_lane())
         self._dispatch()
 
     def _give_up(self, lane: Lane, batch: Batch, waited_s: float) -> None:
@@ -325,8 +334,9 @@ class Batcher:
             assert isinstance(pack, _Pack)
             self._settle(
                 pack.submission,
-                LaneStuck(
-                    f"the network has not answered for {waited_s:.1f} s; send again, another replica will take it"
+                NetworkHung(
+                    f"the network has not answered for {waited_s:.1f} s; do not send this image again as it is, "
+                    "it may be what the network hangs on"
                 ),
             )
 
@@ -577,6 +587,10 @@ class Batcher:
             self._scheduler.discard(submission.queued)
             submission.queued.clear()
             self._dispatch_soon()
+
+
+def _no_lane() -> LaneStuck:
+    return LaneStuck("no lane answers any more; send again, another replica will take it")
 
 
 def _tell(listener: Callable[..., None], *news: object) -> None:
