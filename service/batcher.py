@@ -95,11 +95,6 @@ class Submission:
     queued: "set[Ticket[_Pack]]" = field(default_factory=set)
     on_still: Callable[[], None] | None = None
 
-    @property
-    def image_count(self) -> int:
-        """Of units that fail alone each is an image."""
-        return self.unit_count if self.units_fail_alone else 1
-
 
 class _Pack:
     """Units of a submission that are queued as one, as lanes see them."""
@@ -452,7 +447,9 @@ class Batcher:
             ticket.item.submission.queued.discard(ticket)
             ticket.item.submission.running_count += ticket.item.count
         client_count = len({submission.client.connection for submission in submissions})
-        image_count = sum(submission.image_count for submission in submissions)
+        # Of units that fail alone each is an image.
+        image_count = sum(pack.count for pack in packs if pack.submission.units_fail_alone)
+        image_count += sum(not submission.units_fail_alone for submission in submissions)
         for submission in submissions:
             submission.shared_request_count = max(submission.shared_request_count, image_count)
             submission.shared_client_count = max(submission.shared_client_count, client_count)
