@@ -12,7 +12,7 @@ from denoised.contract import ModelContract
 from service.batcher import Batcher, BatcherOptions, Client, Group, Submission
 from service.cost import CostModel, ModelCost, ShapeCost
 from service.errors import ServiceError
-from service.lanes import Batch, Lane
+from service.lanes import Batch, Lane, Tiles
 from service.metrics import Metrics
 from service.scheduler import Scheduler
 from service.types import ServiceClass, Units
@@ -113,6 +113,7 @@ class Picture:
         for index in range(first, first + count):
             if index in self.write_errors:
                 raise self.write_errors[index]
+        for index in range(first, first + count):
             np.testing.assert_array_equal(noisy[index - first], self.noisy[index])
             sigma_map = None if sigma_maps is None else sigma_maps[index - first].copy()
             self.answers[index].append((denoised[index - first].copy(), sigma_map))
@@ -132,13 +133,20 @@ class Picture:
 
 
 class HandLane(Lane):
-    """A lane without a thread: it keeps the batches that it was given until the test turns it."""
+    """A lane without a thread: it keeps the batch that it was given until the test turns it.
+
+    Attributes:
+        has_run: whether its batch was run and not handed back.
+        starts: the units that it ever ran, as (picture, number).
+    """
 
     def __init__(self, name: str, *, clock: Callable[[], float], on_done: Callable[[Lane, Batch], None]) -> None:
         super().__init__(name, clock=clock, on_done=on_done)
         self.name = name
         self.given: list[Batch] = []
         self.was_given = asyncio.Event()
+        self.has_run = False
+        self.starts: list[tuple[Tiles, int]] = []
         self._tell_done = on_done
 
     def start(self) -> None:
@@ -149,6 +157,11 @@ class HandLane(Lane):
         self.given.append(batch)
         self.was_given.set()
 
+    def run(self, batch: Batch) -> None:
+        self.starts += [(pack.tiles, pack.first + index) for pack in batch.packs for index in range(pack.count)]
+        super().run(batch)
+        self.has_run = True
+
     def turn(self) -> Batch:
         """Runs what it was given, in the test's own thread, and hands it back."""
         self.run(self.given[0])
@@ -157,6 +170,7 @@ class HandLane(Lane):
     def hand_back(self) -> Batch:
         """The second half of a turn, for tests in which something happens between the two."""
         batch = self.given.pop()
+        self.has_run = False
         self._tell_done(self, batch)
         return batch
 
