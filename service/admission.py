@@ -161,7 +161,8 @@ class Admission:
         """Room for bytes that are no image yet; they wait for their client, not for the network.
 
         Raises:
-            ImageTooLarge, MemoryBudgetExceeded: as :meth:`admit`.
+            ImageTooLarge, QueueFull, MemoryBudgetExceeded: as :meth:`admit`; who would find a full queue is told so
+                before it sends anything.
         """
         demand = Demand(pixel_count=0, encoded_bytes=0, held_bytes=size_bytes, cost_s=0.0)
         reservation = self.admit(demand, backlog_s=0.0, lane_count=1, remaining_s=math.inf, spread=1.0)

@@ -17,7 +17,7 @@ import structlog
 
 from service.cost import CostModel
 from service.engine import WIDE_LANE, Engine
-from service.errors import DeadlineExceeded, LaneStuck, ServiceError
+from service.errors import DeadlineExceeded, LaneStuck, NetworkHung, ServiceError
 from service.lanes import Batch, Lane, Tiles
 from service.metrics import Drop, Metrics, Release
 from service.metrics import Lane as LaneKind
@@ -28,6 +28,8 @@ _log = structlog.get_logger()
 
 # Waking a second thread costs more CPU than this much work is worth while another lane is about to be free.
 _WAKE_S = 0.0005
+# When to look again at a lane that was about to be free; event loops' timers know no less.
+_LOOK_AGAIN_S = 0.001
 # The event loop may stand still for so long.
 _ON_LOOP_S = 0.001
 # A lone unit shorter than this gains nothing from more threads.
@@ -92,11 +94,6 @@ class Submission:
     is_over: bool = False
     queued: "set[Ticket[_Pack]]" = field(default_factory=set)
     on_still: Callable[[], None] | None = None
-
-    @property
-    def image_count(self) -> int:
-        """Of units that fail alone each is an image."""
-        return self.unit_count if self.units_fail_alone else 1
 
 
 class _Pack:
@@ -163,6 +160,7 @@ class Batcher:
         self._is_idle.set()
         self._is_wide = False
         self._will_dispatch = False
+        self._will_look_again = False
         self._live: set[Submission] = set()
         # Predicted work of live images that is not offered yet, in all and of each client that has some.
         self._unoffered_s = 0.0
@@ -186,11 +184,17 @@ class Batcher:
 
     @property
     def lane_count(self) -> int:
-        return len(self._lanes)
+        """Those that work: a lane that hangs is none until it comes back."""
+        return len(self._lanes) - len(self._stuck)
 
     @property
     def stuck_lane_count(self) -> int:
         return len(self._stuck)
+
+    def require_lane(self) -> None:
+        """Raises LaneStuck when every lane hangs: what is offered now would only wait for its deadline."""
+        if not self.lane_count:
+            raise _no_lane()
 
     def add_engine(self, model: Hashable, engine: Engine) -> None:
         """Makes ``model`` a valid part of a group."""
@@ -359,26 +363,30 @@ class Batcher:
             self._settle(
                 submission,
                 DeadlineExceeded("the deadline passed before the image was done; allow more time"),
-                Drop.EXPIRED,
             )
         for lane, batch in self._running.items():
             limit_s = max(self._options.stuck_after_s, self._options.stuck_factor * batch.expected_s)
             if lane not in self._stuck and now_s - batch.sent_at_s > limit_s:
                 self._give_up(lane, batch, now_s - batch.sent_at_s)
+        if not self.lane_count:
+            for submission in tuple(self._live):
+                self._settle(submission, _no_lane())
         self._dispatch()
 
     def _give_up(self, lane: Lane, batch: Batch, waited_s: float) -> None:
         """A lane hangs: its images fail now, and it takes no more until it comes back."""
         self._stuck.add(lane)
+        # Nothing runs beside a wide lane, but nobody waits for one that hangs.
+        self._is_wide = False
         _log.error("a lane hangs", waited_s=round(waited_s, 3), expected_s=round(batch.expected_s, 3))
         for pack in batch.packs:
             assert isinstance(pack, _Pack)
             self._settle(
                 pack.submission,
-                LaneStuck(
-                    f"the network has not answered for {waited_s:.1f} s; send again, another replica will take it"
+                NetworkHung(
+                    f"the network has not answered for {waited_s:.1f} s; do not send this image again as it is, "
+                    "it may be what the network hangs on"
                 ),
-                Drop.FAILED,
             )
 
     def _offer_more(self, submission: Submission) -> None:
@@ -438,22 +446,34 @@ class Batcher:
         while self._idle and not self._is_wide and scheduler.queued_ticket_count:
             now_s = self._clock()
             if self._is_soon_free(now_s):
+                self._look_again_soon()
                 break
             decision = scheduler.poll(
                 now_s, batch_pixel_count=self._batch_limit(), batch_ticket_count=self._options.batch_units
             )
             self._expire(decision)
-            if not decision.batch:
-                break
-            self._start(decision.batch, now_s)
+            # An image that expired by one of its units takes no lane for another.
+            batch = [ticket for ticket in decision.batch if not ticket.item.submission.is_over]
+            if batch:
+                self._start(batch, now_s)
 
     def _is_soon_free(self, now_s: float) -> bool:
-        """Whether what is queued is so little, and a lane free so soon, that waking another is a waste."""
+        """Whether what is queued is so little, and a lane free so soon, that waking another is a waste.
+
+        A lane that is overdue by as much may be so for long: nobody waits for it.
+        """
         return self._scheduler.queued_cost_s < _WAKE_S and any(
-            batch.sent_at_s + batch.expected_s - now_s < _WAKE_S
-            for lane, batch in self._running.items()
-            if lane not in self._stuck
+            abs(batch.sent_at_s + batch.expected_s - now_s) < _WAKE_S for batch in self._running.values()
         )
+
+    def _look_again_soon(self) -> None:
+        if not self._will_look_again:
+            self._will_look_again = True
+            asyncio.get_running_loop().call_later(_LOOK_AGAIN_S, self._look_again)
+
+    def _look_again(self) -> None:
+        self._will_look_again = False
+        self._dispatch()
 
     def _batch_limit(self) -> int:
         """Pixels of the next batch: so that all idle lanes get some, unless that is not worth their waking."""
@@ -465,12 +485,9 @@ class Batcher:
 
     def _expire(self, decision: "Decision[_Pack]") -> None:
         for ticket in decision.expired:
-            submission = ticket.item.submission
-            submission.queued.discard(ticket)
             self._settle(
-                submission,
+                ticket.item.submission,
                 DeadlineExceeded("the deadline passed while the image waited for the network; allow more time"),
-                Drop.EXPIRED,
             )
 
     def _start(self, tickets: "Sequence[Ticket[_Pack]]", now_s: float) -> None:
@@ -484,7 +501,9 @@ class Batcher:
             ticket.item.submission.queued.discard(ticket)
             ticket.item.submission.running_count += ticket.item.count
         client_count = len({submission.client.connection for submission in submissions})
-        image_count = sum(submission.image_count for submission in submissions)
+        # Of units that fail alone each is an image.
+        image_count = sum(pack.count for pack in packs if pack.submission.units_fail_alone)
+        image_count += sum(not submission.units_fail_alone for submission in submissions)
         for submission in submissions:
             submission.shared_request_count = max(submission.shared_request_count, image_count)
             submission.shared_client_count = max(submission.shared_client_count, client_count)
@@ -586,9 +605,9 @@ class Batcher:
                     _tell(submission.on_unit, submission, index, error)
             error = None if submission.units_fail_alone else next(filter(None, errors), None)
             if error is not None or submission.remaining_count == 0:
-                self._settle(submission, error, Drop.FAILED)
+                self._settle(submission, error)
         if submission.running_count == 0 and submission.on_still is not None:
-            submission.on_still()
+            _tell(submission.on_still)
             submission.on_still = None
 
     def _learn(self, batch: Batch, kind: LaneKind) -> None:
@@ -603,11 +622,11 @@ class Batcher:
             assert isinstance(pack, _Pack)
             self._costs.observe(pack.submission.group.model, height_px, width_px, batch.unit_count, seconds)
 
-    def _settle(self, submission: Submission, error: ServiceError | None, drop: Drop) -> None:
+    def _settle(self, submission: Submission, error: ServiceError | None) -> None:
         """Ends an image once; one that is over is left alone."""
         if submission.is_over:
             return
-        self._end(submission, drop)
+        self._end(submission, Drop.EXPIRED if isinstance(error, DeadlineExceeded) else Drop.FAILED)
         _tell(submission.on_done, submission, error)
 
     def _end(self, submission: Submission, drop: Drop) -> None:
@@ -623,6 +642,10 @@ class Batcher:
 
 def _ignore(_: Submission, __: ServiceError | None) -> None:
     """Nobody waits for units that fail alone as a whole."""
+
+
+def _no_lane() -> LaneStuck:
+    return LaneStuck("no lane answers any more; send again, another replica will take it")
 
 
 def _tell(listener: Callable[..., None], *news: object) -> None:

@@ -18,11 +18,12 @@
       DeadlineExceeded        DEADLINE_EXCEEDED
       Unavailable             NOT_READY while starting
         Draining                DRAINING: while stopping
-        LaneStuck               ENGINE_STUCK: a batch did not come back
+        LaneStuck               ENGINE_STUCK: no lane answers any more
       NotImplementedYet       NOT_IMPLEMENTED
       ItemCancelled           CANCELLED
       ClientGone              CLIENT_GONE: nobody is there to be told
       ModelFailed             MODEL_FAILED, NONFINITE_OUTPUT
+        NetworkHung             ENGINE_STUCK: the image's own batch did not come back
 
 Messages name the value, the limit and the remedy. ``reason`` is stable: clients may switch on it, and the
 refusal metric uses it as its label.
@@ -168,7 +169,7 @@ class Draining(Unavailable):
 
 
 class LaneStuck(Unavailable):
-    """The batch that the image was in did not come back, or no lane is left that could take it."""
+    """No lane is left that could take the image; another replica has some."""
 
     reason = "ENGINE_STUCK"
 
@@ -195,6 +196,15 @@ class ModelFailed(ServiceError):
     """The network failed on this image."""
 
     reason = "MODEL_FAILED"
+
+
+class NetworkHung(ModelFailed):
+    """The batch that the image was in did not come back.
+
+    No other replica is asked: the image may be the cause, and would stop one lane after the other.
+    """
+
+    reason = "ENGINE_STUCK"
 
 
 class NonFiniteOutput(ModelFailed):

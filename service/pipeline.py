@@ -159,6 +159,7 @@ class Denoiser:
         return now_s
 
     def _admit(self, job: Job, geometry: Geometry, now_s: float, *, held: int) -> Reservation:
+        self._batcher.require_lane()
         plan, group, header = geometry.plan, geometry.group, geometry.header
         has_codec = header.container is not Container.RAW or geometry.container is not Container.RAW
         remaining_s, spread = job.deadline_s - now_s, self._costs.spread()

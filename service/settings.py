@@ -146,9 +146,9 @@ class Settings(BaseSettings):
     watchdog_factor: float = Field(
         default=20.0, gt=1, description="A lane is stuck when its batch takes this many times as long as predicted."
     )
-    stuck_after_s: Annotated[float, Limit(("ENGINE_STUCK",))] = Field(
-        default=30.0, gt=0, description="Time before which no lane is called stuck."
-    )
+    stuck_after_s: Annotated[
+        float, Limit(("ENGINE_STUCK",), effect="what was in the batch: INTERNAL, `ENGINE_STUCK`, no RetryInfo")
+    ] = Field(default=30.0, gt=0, description="Time before which no lane is called stuck.")
     loop_lag_tick_s: float = Field(
         default=0.25, gt=0, description="How often it is measured how late the event loop comes back."
     )

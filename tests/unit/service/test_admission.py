@@ -26,12 +26,13 @@ _MANY = 10**12
 def limits(
     *,
     image_pixels: int = _MANY,
+    chunked_image_pixels: int = _MANY,
     requests: int = _MANY,
     size_bytes: int = _MANY,
     pixels: int = _MANY,
     memory_bytes: int = _MANY,
 ) -> Limits:
-    return Limits(image_pixels, requests, size_bytes, pixels, memory_bytes)
+    return Limits(image_pixels, chunked_image_pixels, requests, size_bytes, pixels, memory_bytes)
 
 
 def demand(
@@ -77,6 +78,15 @@ def test_an_image_of_the_largest_size_passes_and_one_pixel_more_is_refused_with_
     desk.check_size(ImageHeader(Container.PNG, 10, 20, 3, 8))
     with pytest.raises(ImageTooLarge, match=r"67 x 3 px are 201 pixels, the limit is 200"):
         desk.check_size(ImageHeader(Container.PNG, 3, 67, 3, 8))
+
+
+def test_an_image_in_chunks_has_a_limit_of_its_own() -> None:
+    desk = admission(limits(image_pixels=200, chunked_image_pixels=300))
+    desk.check_size(ImageHeader(Container.RAW, 10, 30, 3, 8), in_chunks=True)
+    with pytest.raises(ImageTooLarge, match=r"7 x 43 px are 301 pixels, the limit is 300"):
+        desk.check_size(ImageHeader(Container.RAW, 43, 7, 3, 8), in_chunks=True)
+    with pytest.raises(ImageTooLarge, match=r"the limit is 200"):
+        desk.check_size(ImageHeader(Container.RAW, 10, 30, 3, 8))
 
 
 def test_an_image_holds_file_samples_answer_and_answers_file_and_a_raw_one_is_its_own_samples() -> None:
@@ -248,6 +258,25 @@ def test_a_place_is_given_back_once_however_often_it_is_asked() -> None:
     room.leave_queue()
     assert (pending(desk), desk.request_count, desk.reserved_bytes) == ((1, 1, 10, 100), 1, 1000)
     other.release()
+    assert is_empty(desk)
+
+
+def test_bytes_that_are_no_image_yet_hold_memory_and_wait_for_no_lane() -> None:
+    desk = admission(limits(requests=1, memory_bytes=2000))
+    first, second = desk.reserve(800), desk.reserve(900)
+    assert (pending(desk), desk.request_count, desk.reserved_bytes) == ((0, 0, 0, 0), 2, 1700)
+    with pytest.raises(MemoryBudgetExceeded, match=r"needs 301 bytes and 1700 of 2000 are taken"):
+        desk.reserve(301)
+    with pytest.raises(ImageTooLarge, match=r"takes up to 2001 bytes"):
+        desk.reserve(2001)
+    image = admit(desk, demand(held=300))
+    with pytest.raises(QueueFull, match="1 requests are pending"):
+        desk.reserve(0)
+    first.release()
+    first.release()
+    assert desk.reserved_bytes == 1200
+    for room in (second, image):
+        room.release()
     assert is_empty(desk)
 
 

@@ -1,274 +1,465 @@
 """The batcher with lanes that the test turns by hand: what starts when, who shares, and that every wait ends once."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from concurrent.futures import Executor, Future
-from dataclasses import dataclass, field
+import math
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
-import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import settings
 from hypothesis import strategies as st
-from prometheus_client import CollectorRegistry
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from structlog.typing import EventDict
 
-from service.batcher import Batcher, Client, Group, WorkReport
-from service.errors import DeadlineExceeded, ModelFailed, NonFiniteOutput, QueueFull, ServiceError
-from service.metrics import Metrics
-from service.scheduler import Scheduler
-from service.types import Units
+from service.batcher import Client, Group
+from service.engine import WIDE_LANE
+from service.errors import (
+    DeadlineExceeded,
+    InvalidSamples,
+    LaneStuck,
+    ModelFailed,
+    NetworkHung,
+    NonFiniteOutput,
+    ServiceError,
+)
+from service.types import ServiceClass, Units
+from tests.unit.service.hand_lanes import (
+    ALICE,
+    BOB,
+    EDGE_PX,
+    GROUP,
+    MODEL,
+    NEVER_S,
+    POISON,
+    Bench,
+    Network,
+    Picture,
+    Work,
+    turn,
+    values,
+)
 
 R = TypeVar("R")
-
-EDGE_PX = 4
-UNIT_PIXEL_COUNT = EDGE_PX * EDGE_PX
-GROUP = Group("model", EDGE_PX, EDGE_PX)
-ALICE = Client(share="alice", connection="alice:1")
-BOB = Client(share="bob", connection="bob:1")
-POISON = -1.0
-NEVER_S = 1e9
-
-
-class HandLanes(Executor):
-    """Threads that the test turns by hand: what is submitted runs when the test says so, in the test's own thread."""
-
-    def __init__(self) -> None:
-        self.waiting: list[Callable[[], None]] = []
-
-    def submit(self, fn: Callable[..., R], /, *args: Any, **kwargs: Any) -> "Future[R]":
-        future: Future[R] = Future()
-
-        def run() -> None:
-            assert future.set_running_or_notify_cancel()
-            future.set_result(fn(*args, **kwargs))
-
-        self.waiting.append(run)
-        return future
-
-    def run_one(self, index: int = 0) -> None:
-        self.waiting.pop(index)()
-
-
-@dataclass
-class HandClock:
-    """Stands still unless the test moves it."""
-
-    now_s: float = 100.0
-
-    def __call__(self) -> float:
-        return self.now_s
-
-
-@dataclass
-class Network:
-    """Doubles and adds one; raises when one of the units is poisoned. Each run takes ``run_s`` on the clock."""
-
-    clock: HandClock
-    run_s: float = 1.0
-    batches: list[list[float]] = field(default_factory=list)
-    lanes: list[int] = field(default_factory=list)
-    has_map: bool = True
-
-    def run(self, units: Units, *, lane: int) -> tuple[Units, Units | None]:
-        values = [float(unit.flat[0]) for unit in units]
-        self.batches.append(values)
-        self.lanes.append(lane)
-        self.clock.now_s += self.run_s
-        if POISON in values:
-            raise RuntimeError("poisoned")
-        sigma_map = units[:, :1, ::2, ::2] / np.float32(3)
-        return units * np.float32(2) + np.float32(1), sigma_map if self.has_map else None
-
-
-class Picture:
-    """A unit filled with one value, and random below, so that a mix-up of neighbours shows."""
-
-    def __init__(
-        self, value: float, *, read_error: Exception | None = None, write_error: Exception | None = None
-    ) -> None:
-        noise = np.random.default_rng(abs(int(value * 7))).random((1, 3, EDGE_PX, EDGE_PX), np.float32)
-        noise[0, 0, 0, 0] = value
-        self.noisy: Units = noise
-        self.read_error = read_error
-        self.write_error = write_error
-        self.answers: list[tuple[Units, Units | None]] = []
-
-    def read(self) -> Units:
-        if self.read_error is not None:
-            raise self.read_error
-        return self.noisy
-
-    def write(self, denoised: Units, sigma_map: Units | None) -> None:
-        if self.write_error is not None:
-            raise self.write_error
-        self.answers.append((denoised.copy(), None if sigma_map is None else sigma_map.copy()))
-
-    def assert_right(self, *, has_map: bool = True) -> None:
-        """Answered once, bit for bit as if it had run alone."""
-        ((denoised, sigma_map),) = self.answers
-        np.testing.assert_array_equal(denoised, self.noisy * np.float32(2) + np.float32(1))
-        assert (sigma_map is not None) == has_map
-        if sigma_map is not None:
-            np.testing.assert_array_equal(sigma_map, self.noisy[:, :1, ::2, ::2] / np.float32(3))
-
-
-class Bench:
-    """A batcher with everything around it in the test's hands."""
-
-    def __init__(self, *, lane_count: int = 1, units_in_batch: int = 4, units_in_queue: int = 1000) -> None:
-        self.clock = HandClock()
-        self.lanes = HandLanes()
-        self.network = Network(self.clock)
-        self.registry = CollectorRegistry()
-        self.batcher = Batcher(
-            Scheduler(limit_pixel_count=units_in_queue * UNIT_PIXEL_COUNT),
-            lane_count=lane_count,
-            batch_pixel_count=units_in_batch * UNIT_PIXEL_COUNT,
-            executor=self.lanes,
-            clock=self.clock,
-            metrics=Metrics(self.registry),
-        )
-        self.batcher.add_engine("model", self.network)
-
-    def submit(
-        self, units: Sequence[Picture], *, client: Client = ALICE, deadline_s: float = NEVER_S
-    ) -> "asyncio.Task[WorkReport]":
-        return asyncio.create_task(self.batcher.submit(units, group=GROUP, client=client, deadline_s=deadline_s))
-
-    async def run_all(self) -> None:
-        await turn()
-        while self.lanes.waiting:
-            self.lanes.run_one()
-            await turn()
-
-    def metric(self, name: str, **labels: str) -> float:
-        value = self.registry.get_sample_value(name, labels)
-        assert value is not None, f"no sample {name} {labels}"
-        return value
-
-
-async def turn() -> None:
-    """Lets the event loop do all that it can do now: nothing here waits for anything but other callbacks."""
-    for _ in range(12):
-        await asyncio.sleep(0)
-
-
-async def outcomes(tasks: Iterable[Awaitable[WorkReport]]) -> list[WorkReport | BaseException]:
-    return await asyncio.gather(*tasks, return_exceptions=True)
-
 
 # --- when batches start ---------------------------------------------------------------------------------------------
 
 
-async def test_an_idle_lane_starts_at_once() -> None:
+async def test_an_idle_lane_starts_in_the_turn_after_an_image_came() -> None:
     bench = Bench()
-    task = bench.submit([picture := Picture(1)])
+    work = bench.submit(Picture(1))
+    assert bench.busy == [], "what comes in one turn of the event loop is looked at together"
     await turn()
-    assert len(bench.lanes.waiting) == 1
+    assert len(bench.busy) == 1
     await bench.run_all()
-    picture.assert_right()
-    report = task.result()
-    assert (report.offered_at_s, report.started_at_s, report.ended_at_s) == (100.0, 100.0, 101.0)
+    work.assert_right()
+    submission = work.submission
+    assert (submission.offered_at_s, submission.started_at_s, submission.ended_at_s) == (100.0, 100.0, 101.0)
 
 
-async def test_a_batch_forms_while_the_lane_is_busy() -> None:
+async def test_arrivals_of_one_turn_share_a_batch_and_later_ones_form_the_next_while_the_lane_is_busy() -> None:
     bench = Bench(units_in_batch=4)
-    tasks = [bench.submit([Picture(value)]) for value in range(6)]
+    works = [bench.submit(Picture(value)) for value in (0, 1)]
+    await turn()
+    works += [bench.submit(Picture(value)) for value in (2, 3, 4, 5, 6)]
     await bench.run_all()
-    assert bench.network.batches == [[0], [1, 2, 3, 4], [5]]
-    assert [task.result().shared_request_count for task in tasks] == [1, 4, 4, 4, 4, 1]
+    assert bench.network.batches == [[0, 1], [2, 3, 4, 5], [6]]
+    assert [work.submission.shared_request_count for work in works] == [2, 2, 4, 4, 4, 4, 1]
+    for work in works:
+        work.assert_right()
 
 
 async def test_a_network_without_a_noise_map_shares_batches_too() -> None:
     bench = Bench()
     bench.network.has_map = False
-    pictures = [Picture(value) for value in (1.0, 2.0, 3.0)]
-    tasks = [bench.submit([picture]) for picture in pictures]
+    works = [bench.submit(Picture(value)) for value in (1, 2, 3)]
     await bench.run_all()
-    await outcomes(tasks)
-    assert bench.network.batches == [[1.0], [2.0, 3.0]]
-    for picture in pictures:
-        picture.assert_right(has_map=False)
+    assert bench.network.batches == [[1, 2, 3]]
+    for work in works:
+        work.assert_right(has_map=False)
 
 
 async def test_one_images_tiles_spread_over_idle_lanes() -> None:
     bench = Bench(lane_count=3, units_in_batch=6)
-    task = bench.submit([Picture(value) for value in range(6)])
+    work = bench.submit(Picture(0, 1, 2, 3, 4, 5))
     await turn()
-    assert len(bench.lanes.waiting) == 3
+    assert [lane.given[0].unit_count for lane in bench.lanes] == [2, 2, 2]
     await bench.run_all()
-    assert max(len(batch) for batch in bench.network.batches) == 2, "a third of six"
-    assert task.result().shared_request_count == 1
+    work.assert_right()
+    assert work.submission.shared_request_count == 1
 
 
 @pytest.mark.parametrize("ends_first", [0, 1])
 async def test_no_two_batches_run_in_one_lane_whichever_ends_first(ends_first: int) -> None:
     bench = Bench(lane_count=2, units_in_batch=1)
-    tasks = [bench.submit([Picture(value)]) for value in range(9)]
+    works = [bench.submit(Picture(value)) for value in range(9)]
     await turn()
-    for _ in range(3):
-        assert bench.metric("denoised_busy_lanes") == len(bench.lanes.waiting) == 2
-        bench.lanes.run_one(ends_first)
-        await turn()
-        bench.lanes.run_one()
-        bench.lanes.run_one()
-        assert set(bench.network.lanes[-2:]) == {0, 1}, "both were started and neither had ended"
-        await turn()
-    await outcomes(tasks)
-    assert bench.metric("denoised_busy_lanes") == 0
+    for _ in range(8):
+        assert {lane.given[0].engine_lane for lane in bench.lanes} == {0, 1}
+        bench.lanes[ends_first].turn()
+    await bench.run_all()
+    for work in works:
+        work.assert_right()
+    assert bench.metric("busy_lanes") == 0
+
+
+async def test_a_lane_that_is_done_gets_its_next_batch_in_the_same_turn() -> None:
+    bench = Bench(units_in_batch=1)
+    bench.submit(Picture(0, 1))
+    await turn()
+    (lane,) = bench.lanes
+    lane.turn()
+    assert lane.given, "without another turn of the event loop"
 
 
 async def test_units_of_other_models_and_shapes_get_batches_of_their_own() -> None:
     bench = Bench(units_in_batch=100)
     other = Network(bench.clock)
-    bench.batcher.add_engine("other", other)
-    blocker = bench.submit([Picture(0)])
-    await turn()
-    groups = [GROUP, Group("other", EDGE_PX, EDGE_PX), GROUP, Group("other", EDGE_PX, EDGE_PX)]
-    tasks = [
-        asyncio.create_task(bench.batcher.submit([Picture(value)], group=group, client=ALICE, deadline_s=NEVER_S))
-        for value, group in enumerate(groups, start=1)
+    bench.add("other", other, unit_s=1.0)
+    wide = Group(GROUP.model, GROUP.channels, EDGE_PX, 2 * EDGE_PX)
+    groups = [GROUP, Group("other", 3, EDGE_PX, EDGE_PX), wide]
+    works = [
+        bench.submit(Picture(value, group=group), group=group) for value, group in enumerate([*groups, *groups], 1)
     ]
     await bench.run_all()
-    await outcomes([blocker, *tasks])
-    assert bench.network.batches == [[0], [1, 3]]
-    assert other.batches == [[2, 4]]
+    assert sorted(bench.network.batches) == [[1, 4], [3, 6]]
+    assert other.batches == [[2, 5]]
+    for work in works:
+        work.assert_right()
 
 
 async def test_a_second_client_is_served_before_the_rest_of_a_large_image() -> None:
     bench = Bench(units_in_batch=2)
-    large = bench.submit([Picture(value) for value in range(100)], client=ALICE)
+    large = bench.submit(Picture(*range(100)), client=ALICE)
     await turn()
-    small = bench.submit([Picture(500)], client=BOB)
+    small = bench.submit(Picture(500), client=BOB)
     await turn()
-    bench.lanes.run_one()
-    await turn()
-    bench.lanes.run_one()
-    await turn()
-    assert small.done()
-    assert not large.done()
+    bench.lanes[0].turn()
+    bench.lanes[0].turn()
+    assert small.is_done
+    assert not large.is_done
     await bench.run_all()
-    assert large.done()
+    large.assert_right()
+
+
+async def test_an_interactive_image_overtakes_bulk_work_that_came_before() -> None:
+    bench = Bench(units_in_batch=1, unit_s=0.02)
+    bench.submit(Picture(0, 1, 2, 3), service_class=ServiceClass.BULK)
+    await turn()
+    bench.submit(Picture(10, 11), client=BOB, service_class=ServiceClass.INTERACTIVE)
+    await bench.run_all()
+    assert bench.network.batches == [[0], [10], [11], [1], [2], [3]]
+
+
+async def test_what_is_less_than_half_a_millisecond_waits_for_a_lane_that_is_about_to_be_free() -> None:
+    bench = Bench(lane_count=3, unit_s=0.0004)
+    first = bench.submit(Picture(0, 1, 2))  # more than the event loop takes on
+    await turn()
+    assert len(bench.busy) == 1
+    bench.clock.now_s += 0.0009
+    second = bench.submit(Picture(3))
+    await turn()
+    assert len(bench.busy) == 1, "no other lane is woken for it"
+    bench.busy[0].turn()
+    await bench.run_all()
+    first.assert_right()
+    second.assert_right()
+
+
+async def test_nobody_waits_for_a_lane_that_is_overdue() -> None:
+    bench = Bench(lane_count=3, unit_s=0.0004)
+    bench.submit(Picture(0, 1, 2))
+    await turn()
+    (hanging,) = bench.busy
+    bench.clock.now_s += 0.01
+    bench.submit(Picture(3))
+    await turn()
+    assert len(bench.busy) == 2
+    assert hanging in bench.busy
+
+
+async def test_a_lane_that_was_about_to_be_free_and_is_not_is_waited_for_no_longer() -> None:
+    bench = Bench(lane_count=3, unit_s=0.0004)
+    bench.submit(Picture(0, 1, 2))
+    await turn()
+    (hanging,) = bench.busy
+    other = next(lane for lane in bench.lanes if lane is not hanging)
+    bench.clock.now_s += 0.0009
+    bench.submit(Picture(3))
+    await turn()
+    assert not other.given
+    bench.clock.now_s += 0.01
+    async with asyncio.timeout(60):
+        await other.was_given.wait()
+    assert bench.busy == [hanging, other]
+
+
+async def test_a_small_share_of_the_queue_does_not_wake_every_lane() -> None:
+    bench = Bench(lane_count=4, units_in_batch=100, unit_s=0.0003)
+    bench.submit(Picture(*range(6)))  # 1.8 ms, less than half a millisecond for each lane
+    await turn()
+    assert [lane.given[0].unit_count for lane in bench.busy] == [6]
 
 
 @pytest.mark.parametrize(
     ("unit_counts", "lane_count", "expected"),
-    [([1, 5], 1, {"full": 1, "no_more": 2}), ([4], 2, {"lane_share": 2, "no_more": 1}), ([1], 1, {"no_more": 1})],
+    [([4, 1], 1, {"full": 1, "no_more": 1}), ([4], 2, {"lane_share": 1, "no_more": 1}), ([1], 1, {"no_more": 1})],
     ids=["budget", "share", "last"],
 )
 async def test_the_reason_that_ended_a_batch_is_counted(
     unit_counts: list[int], lane_count: int, expected: dict[str, int]
 ) -> None:
     bench = Bench(units_in_batch=4, lane_count=lane_count)
-    tasks = [bench.submit([Picture(value) for value in range(count)]) for count in unit_counts]
+    for count in unit_counts:
+        bench.submit(Picture(*range(count)))
     await bench.run_all()
-    await outcomes(tasks)
     counted = {
-        reason: bench.metric("denoised_batch_releases_total", reason=reason)
-        for reason in ("full", "lane_share", "no_more")
+        reason: bench.metric("batch_releases_total", reason=reason)
+        for reason in ("full", "lane_share", "no_more", "alone")
     }
-    assert counted == {"full": 0, "lane_share": 0, "no_more": 0} | expected
+    assert counted == dict.fromkeys(counted, 0) | expected
+
+
+# --- on the event loop itself ---------------------------------------------------------------------------------------
+
+
+async def test_what_takes_less_than_a_millisecond_runs_on_the_event_loop_and_still_not_inside_submit() -> None:
+    bench = Bench(lane_count=2, unit_s=0.0003)
+    works = [bench.submit(Picture(value)) for value in (1, 2, 3)]
+    assert bench.network.batches == []
+    await turn()
+    assert bench.network.batches == [[1, 2, 3]]
+    assert bench.network.lanes == [0]
+    assert bench.busy == []
+    assert bench.metric("lane_busy_seconds_total", lane="loop") == pytest.approx(0.0003)
+    for work in works:
+        work.assert_right()
+
+
+async def test_the_event_loop_takes_nothing_on_while_a_lane_runs() -> None:
+    bench = Bench(lane_count=3, unit_s=0.0003)
+    bench.submit(Picture(*range(4)))
+    await turn()
+    assert len(bench.busy) == 1, "1.2 ms are too much"
+    bench.submit(Picture(5))
+    await turn()
+    assert len(bench.busy) == 2
+    assert bench.network.batches == []
+
+
+async def test_a_poisoned_unit_fails_alone_on_the_event_loop_too() -> None:
+    bench = Bench(unit_s=0.0003)
+    works = [bench.submit(Picture(value)) for value in (1, POISON, 3)]
+    await turn()
+    assert isinstance(works[1].end, ModelFailed)
+    works[0].assert_right()
+    works[2].assert_right()
+
+
+# --- all cores for one unit -----------------------------------------------------------------------------------------
+
+
+async def test_a_unit_that_is_alone_gets_all_cores_and_nothing_runs_beside_it() -> None:
+    bench = Bench(lane_count=2, wide_units=True)
+    alone = bench.submit(Picture(0))
+    await turn()
+    (lane,) = bench.busy
+    assert lane.given[0].engine_lane == WIDE_LANE
+    others = [bench.submit(Picture(1, 2)), bench.submit(Picture(3), client=BOB)]
+    await turn()
+    bench.batcher.tick()
+    assert bench.busy == [lane]
+    lane.turn()
+    assert {busy.given[0].engine_lane for busy in bench.busy} == {0, 1}
+    await bench.run_all()
+    for work in (alone, *others):
+        work.assert_right()
+    assert bench.network.lanes[0] == WIDE_LANE
+    assert WIDE_LANE not in bench.network.lanes[1:]
+    assert bench.metric("batch_releases_total", reason="alone") == 1
+    assert bench.metric("lane_busy_seconds_total", lane="wide") == 1.0
+
+
+@pytest.mark.parametrize(
+    ("lane_count", "unit_s", "allowed"),
+    [(2, 0.003, "wide"), (1, 1.0, "wide"), (2, 1.0, "narrow")],
+    ids=["short", "one lane", "not allowed"],
+)
+async def test_a_unit_that_is_alone_gets_no_more_than_a_lane(lane_count: int, unit_s: float, allowed: str) -> None:
+    bench = Bench(lane_count=lane_count, wide_units=allowed == "wide", unit_s=unit_s)
+    bench.submit(Picture(0))
+    await turn()
+    assert _lanes_of(bench) < {0, 1}
+
+
+async def test_neither_two_units_nor_one_beside_another_get_all_cores() -> None:
+    bench = Bench(lane_count=2, wide_units=True, units_in_batch=1)
+    bench.submit(Picture(0, 1))
+    await turn()
+    assert _lanes_of(bench) == {0, 1}
+    bench.lanes[0].turn()
+    bench.submit(Picture(2), client=BOB)
+    await turn()
+    assert WIDE_LANE not in _lanes_of(bench), "another lane is at work"
+
+
+async def test_a_lone_unit_of_an_image_beside_another_image_gets_a_lane() -> None:
+    bench = Bench(lane_count=2, wide_units=True)
+    arriving = bench.submit(Picture(0, 1), available_count=0)
+    bench.submit(Picture(2), client=BOB)
+    await turn()
+    assert WIDE_LANE not in _lanes_of(bench), "the other image's rows may be there any moment"
+    bench.withdraw(arriving)
+
+
+async def test_a_run_on_all_cores_teaches_nothing_about_lanes() -> None:
+    bench = Bench(lane_count=2, wide_units=True)
+    bench.network.run_s = 0.1
+    bench.submit(Picture(0))
+    await bench.run_all()
+    assert bench.costs.predict_s(GROUP.model, EDGE_PX, EDGE_PX) == 1.0
+    bench.submit(Picture(1, 2))
+    await bench.run_all()
+    assert bench.costs.predict_s(GROUP.model, EDGE_PX, EDGE_PX) == pytest.approx(0.1)
+
+
+def _lanes_of(bench: Bench) -> set[int]:
+    return {lane.given[0].engine_lane for lane in bench.busy}
+
+
+# --- packs ----------------------------------------------------------------------------------------------------------
+
+
+async def test_small_images_in_packs_run_as_one_and_each_is_told_by_itself() -> None:
+    bench = Bench(units_in_batch=6)
+    work = bench.submit(Picture(*range(7)), pack_count=3, units_fail_alone=True)
+    other = bench.submit(Picture(10), client=BOB)
+    await bench.run_all()
+    assert bench.network.batches[0] == [0, 1, 2, 10]
+    assert work.unit_ends == [(index, None) for index in range(7)]
+    assert work.submission.shared_request_count == 4, "of units that fail alone each is an image"
+    assert other.submission.shared_request_count == 4, "and only those in the same batch share it"
+    assert bench.metric("batch_requests_sum") == 8, "no image counts in two batches"
+    work.assert_right()
+    other.assert_right()
+
+
+@pytest.mark.parametrize("poisoned", range(5))
+async def test_a_poisoned_unit_of_a_pack_fails_alone(poisoned: int) -> None:
+    bench = Bench(units_in_batch=8)
+    work = bench.submit(
+        Picture(*[POISON if index == poisoned else index for index in range(5)]), pack_count=3, units_fail_alone=True
+    )
+    neighbour = bench.submit(Picture(10), client=BOB)
+    await bench.run_all()
+    assert work.end is None, "each unit has its own outcome"
+    errors = dict(work.unit_ends)
+    assert isinstance(errors.pop(poisoned), ModelFailed)
+    assert set(errors.values()) == {None}
+    work.picture.assert_right(*errors)
+    assert work.picture.answers[poisoned] == []
+    neighbour.assert_right()
+
+
+async def test_a_unit_of_a_pack_that_can_not_be_read_fails_alone() -> None:
+    bench = Bench()
+    picture = Picture(*range(4), read_errors={2: InvalidSamples("not finite", field="image")})
+    work = bench.submit(picture, pack_count=4, units_fail_alone=True)
+    await bench.run_all()
+    assert isinstance(dict(work.unit_ends)[2], InvalidSamples)
+    picture.assert_right(0, 1, 3)
+    assert bench.network.batches == [[0, 1, 3]]
+
+
+@pytest.mark.parametrize(
+    ("unit_s", "lane_count", "unit_count", "pack_count"),
+    [
+        (1.0, 2, 7, 4),  # a half for each lane
+        (1.0, 2, 100, 16),  # the batch's pixels
+        (0.0001, 4, 8, 5),  # less than half a millisecond is not worth a lane
+        (1.0, 4, 1, 1),
+    ],
+)
+def test_packs_are_as_large_as_each_lanes_share_unless_that_is_too_little(
+    unit_s: float, lane_count: int, unit_count: int, pack_count: int
+) -> None:
+    bench = Bench(unit_s=unit_s, lane_count=lane_count, units_in_batch=16)
+    assert bench.batcher.fitting_pack_count(GROUP, unit_count) == pack_count
+
+
+def test_a_pack_is_no_larger_than_a_batch_in_units() -> None:
+    assert Bench(units_in_batch=16, batch_units=6).batcher.fitting_pack_count(GROUP, 100) == 6
+
+
+# --- images that wait in parts, and that arrive in parts -------------------------------------------------------------
+
+
+async def test_a_large_image_queues_a_few_units_at_a_time_and_is_counted_as_a_whole() -> None:
+    bench = Bench(units_in_batch=1, staged_units=3)
+    work = bench.submit(Picture(*range(10)))
+    assert bench.metric("queued_units") == 3
+    assert bench.batcher.queued_s == pytest.approx(10.0)
+    await turn()
+    assert bench.metric("queued_units") == 3, "the next one took the place of the one that runs"
+    assert bench.batcher.queued_s == pytest.approx(9.0)
+    assert bench.batcher.running_s == pytest.approx(1.0)
+    await bench.run_all()
+    work.assert_right()
+    assert bench.network.batches == [[index] for index in range(10)]
+    bench.assert_nothing_left()
+
+
+async def test_packs_count_as_one_of_the_units_that_wait() -> None:
+    bench = Bench(units_in_batch=2, staged_units=3)
+    bench.submit(Picture(*range(10)), pack_count=2)
+    assert bench.metric("queued_pixels") == 6 * GROUP.pixel_count
+
+
+async def test_an_image_in_parts_runs_what_is_there() -> None:
+    bench = Bench(units_in_batch=2)
+    work = bench.submit(Picture(*range(5)), available_count=0)
+    await turn()
+    assert bench.busy == []
+    bench.batcher.extend(work.submission, 1)
+    await turn()
+    bench.batcher.extend(work.submission, 4)
+    await bench.run_all()
+    assert bench.network.batches == [[0], [1, 2], [3]]
+    assert not work.is_done
+    bench.batcher.extend(work.submission, 5)
+    await bench.run_all()
+    work.assert_right()
+    assert [index for index, _ in work.unit_ends] == [0, 1, 2, 3, 4]
+    bench.assert_nothing_left()
+
+
+async def test_an_image_that_is_extended_by_its_own_progress_goes_on() -> None:
+    bench = Bench(units_in_batch=1)
+    picture = Picture(*range(6))
+    work = bench.submit(
+        picture, available_count=1, on_unit=lambda index: bench.batcher.extend(work.submission, index + 2)
+    )
+    await bench.run_all()
+    work.assert_right()
+
+
+async def test_what_arrives_of_an_image_that_is_over_is_left_alone() -> None:
+    bench = Bench()
+    work = bench.submit(Picture(*range(5)), available_count=0, wait_s=1.0)
+    bench.clock.now_s += 1.0
+    bench.batcher.tick()
+    assert isinstance(work.end, DeadlineExceeded)
+    bench.batcher.extend(work.submission, 5)
+    await bench.run_all()
+    assert bench.network.batches == []
+    bench.assert_nothing_left()
+
+
+async def test_an_image_without_units_is_refused_instead_of_waiting_for_ever() -> None:
+    with pytest.raises(ValueError, match="submit at least one"):
+        Bench().submit(Picture())
 
 
 # --- what a request learns ------------------------------------------------------------------------------------------
@@ -276,233 +467,324 @@ async def test_the_reason_that_ended_a_batch_is_counted(
 
 async def test_requests_and_connections_that_shared_a_batch_are_counted() -> None:
     bench = Bench(units_in_batch=8)
-    blocker = bench.submit([Picture(0)])
-    await turn()
-    second_connection = Client(share="alice", connection="alice:2")
-    tasks = [
-        bench.submit([Picture(1), Picture(2)], client=ALICE),
-        bench.submit([Picture(3)], client=ALICE),
-        bench.submit([Picture(4)], client=second_connection),
-        bench.submit([Picture(5)], client=BOB),
+    works = [
+        bench.submit(Picture(1, 2), client=ALICE),
+        bench.submit(Picture(3), client=ALICE),
+        bench.submit(Picture(4), client=Client(share="alice", connection="alice:2")),
+        bench.submit(Picture(5), client=BOB),
     ]
     await bench.run_all()
-    reports = [task.result() for task in tasks]
-    assert [report.shared_request_count for report in reports] == [4] * 4
-    assert [report.shared_client_count for report in reports] == [3] * 4
-    assert blocker.result().shared_client_count == 1
+    assert [work.submission.shared_request_count for work in works] == [4] * 4
+    assert [work.submission.shared_client_count for work in works] == [3] * 4
 
 
-async def test_a_report_spans_the_first_start_and_the_last_end_of_an_images_tiles() -> None:
+async def test_times_span_the_first_start_and_the_last_end_of_an_images_tiles() -> None:
     bench = Bench(units_in_batch=1)
-    blocker = bench.submit([Picture(0)])
+    bench.submit(Picture(0))
     await turn()
-    task = bench.submit([Picture(1), Picture(2), Picture(3)], client=BOB)
+    work = bench.submit(Picture(1, 2, 3), client=BOB)
     await bench.run_all()
-    report = task.result()
-    assert (report.offered_at_s, report.started_at_s, report.ended_at_s) == (100.0, 101.0, 104.0)
-    assert blocker.done()
+    submission = work.submission
+    assert (submission.offered_at_s, submission.started_at_s, submission.ended_at_s) == (100.0, 101.0, 104.0)
 
 
-async def test_the_predicted_wait_follows_the_measured_pace_the_queue_and_the_lanes() -> None:
-    bench = Bench(lane_count=2, units_in_batch=1)
-    assert bench.batcher.predicted_wait_s(10**9) == 0.0
-    await bench.run_all()
-    done = bench.submit([Picture(0)])
-    await bench.run_all()
-    assert done.done()
-    assert bench.batcher.predicted_wait_s(4 * UNIT_PIXEL_COUNT) == pytest.approx(2.0)
-    tasks = [bench.submit([Picture(value)]) for value in range(6)]
+async def test_the_predicted_wait_counts_what_is_queued_what_is_not_offered_yet_and_what_runs() -> None:
+    bench = Bench(lane_count=2, units_in_batch=1, staged_units=2)
+    assert bench.batcher.backlog_s(ALICE, ServiceClass.NORMAL) == 0.0
+    bench.submit(Picture(*range(8)), client=ALICE)
     await turn()
-    assert bench.batcher.predicted_wait_s(0) == pytest.approx(2.0), "four of six are queued, two run"
+    assert (bench.batcher.running_s, bench.batcher.queued_s) == pytest.approx((2.0, 6.0))
+    assert bench.batcher.backlog_s(ALICE, ServiceClass.NORMAL) == pytest.approx(8.0)
+    assert 2.0 < bench.batcher.backlog_s(BOB, ServiceClass.NORMAL) < 5.0, "it would not wait for all of them"
+    bench.clock.now_s += 0.75
+    assert bench.batcher.running_s == pytest.approx(0.5)
+    bench.clock.now_s += 7.0
+    assert bench.batcher.running_s == 0.0
     await bench.run_all()
-    await outcomes(tasks)
+    bench.assert_nothing_left()
 
 
-async def test_idle_waits_for_what_runs_and_for_what_is_queued_behind_it() -> None:
-    bench = Bench(units_in_batch=1)
-    tasks = [bench.submit([Picture(value)]) for value in range(3)]
-    await turn()
-    idle = asyncio.create_task(bench.batcher.idle())
-    for _ in range(3):
-        await turn()
-        assert not idle.done()
-        bench.lanes.run_one()
-    await asyncio.wait_for(idle, 60)
-    await outcomes(tasks)
-    await bench.batcher.idle()
-
-
-# --- who is refused, and who is taken back --------------------------------------------------------------------------
-
-
-async def test_a_request_without_units_is_refused_instead_of_waiting_for_ever() -> None:
-    bench = Bench()
-    with pytest.raises(ValueError, match="submit at least one"):
-        await bench.batcher.submit([], group=GROUP, client=ALICE, deadline_s=NEVER_S)
-
-
-async def test_a_full_queue_refuses_a_request_as_a_whole_and_says_when_to_come_back() -> None:
-    bench = Bench(units_in_batch=1, units_in_queue=4)
-    running = bench.submit([Picture(0)])
-    await bench.run_all()
-    tasks = [bench.submit([Picture(1)]), bench.submit([Picture(2), Picture(3)])]
-    await turn()
-    with pytest.raises(QueueFull, match="the queue is full: 32 pixels are queued and 48 were offered; the limit is 64"):
-        await bench.submit([Picture(4), Picture(5), Picture(6)])
-    refused = bench.submit([Picture(7), Picture(8), Picture(9)])
-    error = (await outcomes([refused]))[0]
-    assert isinstance(error, QueueFull)
-    assert error.retry_after_s == pytest.approx(2.0), "two units are queued at one second each"
-    await bench.run_all()
-    assert all(isinstance(outcome, WorkReport) for outcome in await outcomes([running, *tasks]))
-    assert bench.network.batches == [[0], [1], [2], [3]]
-
-
-async def test_an_image_larger_than_the_queue_is_taken_when_nothing_else_waits() -> None:
-    """QueueFull asks to send again later. An image whose tiles exceed the limit by themselves (padding can multiply a
-    thin image's pixels) would be sent again for ever; like the memory ledger, an empty queue takes any one.
-    """
-    bench = Bench(units_in_batch=1, units_in_queue=2)
-    task = bench.submit([Picture(value) for value in range(3)])
-    await bench.run_all()
-    assert isinstance(task.result(), WorkReport)
-
-
-async def test_a_unit_whose_deadline_passed_in_the_queue_is_refused_and_never_runs() -> None:
-    bench = Bench(units_in_batch=1)
-    first = bench.submit([Picture(0)])
-    await turn()
-    late = bench.submit([Picture(1), Picture(2)], deadline_s=100.5)
-    patient = bench.submit([Picture(3)])
-    await bench.run_all()
-    with pytest.raises(DeadlineExceeded):
-        late.result()
-    assert first.done()
-    assert patient.done()
-    assert bench.network.batches == [[0], [3]]
-    assert bench.metric("denoised_units_dropped_total", reason="expired") == 2
-
-
-async def test_a_request_whose_deadline_has_passed_is_refused_at_once_by_an_idle_service() -> None:
-    bench = Bench()
-    with pytest.raises(DeadlineExceeded):
-        await bench.batcher.submit([Picture(1)], group=GROUP, client=ALICE, deadline_s=99.0)
-    assert bench.lanes.waiting == []
-
-
-async def test_a_request_that_expires_between_its_tiles_is_refused_once_and_gives_back_its_lane() -> None:
-    bench = Bench(units_in_batch=1)
-    task = bench.submit([Picture(value) for value in range(4)], deadline_s=101.5)
-    await bench.run_all()
-    with pytest.raises(DeadlineExceeded):
-        task.result()
-    assert bench.network.batches == [[0], [1]]
-    after = bench.submit([picture := Picture(9)])
-    await bench.run_all()
-    picture.assert_right()
-    assert after.done()
-
-
-async def test_a_cancelled_callers_queued_units_leave_and_its_neighbours_get_their_answers() -> None:
+async def test_predictions_follow_the_pace_of_what_ran_well() -> None:
     bench = Bench(units_in_batch=2)
-    first = bench.submit([Picture(0)])
+    bench.network.run_s = 3.0
+    bench.submit(Picture(1, 2))
+    await bench.run_all()
+    assert bench.costs.predict_s(GROUP.model, EDGE_PX, EDGE_PX) == pytest.approx(1.5)
+    bench.network.run_s = 1000.0
+    bench.submit(Picture(POISON))
+    await bench.run_all()
+    assert bench.costs.predict_s(GROUP.model, EDGE_PX, EDGE_PX) == pytest.approx(1.5)
+
+
+# --- who expires ----------------------------------------------------------------------------------------------------
+
+
+async def test_an_image_whose_deadline_passed_in_the_queue_is_refused_and_never_runs() -> None:
+    bench = Bench(units_in_batch=1)
+    first = bench.submit(Picture(0))
     await turn()
-    gone = bench.submit([Picture(value) for value in (1, 2, 3)])
-    neighbour = bench.submit([picture := Picture(9)], client=BOB)
+    late = bench.submit(Picture(1, 2), wait_s=0.5)
+    patient = bench.submit(Picture(3))
+    await bench.run_all()
+    assert isinstance(late.end, DeadlineExceeded)
+    first.assert_right()
+    patient.assert_right()
+    assert bench.network.batches == [[0], [3]]
+    assert bench.dropped() == {"expired": 2}
+    bench.assert_nothing_left()
+
+
+@pytest.mark.parametrize("staged_units", [1, 2, 1000])
+async def test_an_image_that_can_not_be_done_in_time_starts_none_of_its_units(staged_units: int) -> None:
+    bench = Bench(units_in_batch=1, staged_units=staged_units)
+    first = bench.submit(Picture(0))
     await turn()
-    gone.cancel()
+    late = bench.submit(Picture(1, 2, 3, 4), wait_s=1.5)
+    patient = bench.submit(Picture(5), wait_s=2.0)
+    await bench.run_all()
+    assert isinstance(late.end, DeadlineExceeded)
+    first.assert_right()
+    patient.assert_right()
+    assert bench.network.batches == [[0], [5]]
+    assert bench.dropped() == {"expired": min(staged_units, 4)}
+    bench.assert_nothing_left()
+
+
+async def test_an_image_whose_last_unit_is_judged_alone_does_not_run_it_after_the_others_expired() -> None:
+    bench = Bench(units_in_batch=1, staged_units=2)
+    bench.submit(Picture(0))
     await turn()
-    assert gone.cancelled()
-    assert bench.metric("denoised_queued_units") == 1
-    assert bench.metric("denoised_units_dropped_total", reason="cancelled") == 3
+    late = bench.submit(Picture(1, 2, 3, 4), wait_s=1.5)
+    await bench.run_all()
+    assert isinstance(late.end, DeadlineExceeded)
+    assert bench.network.batches == [[0]], "too late for the first of its units is too late for the next"
+    assert late.picture.reads == [0, 0, 0, 0]
+    assert bench.dropped() == {"expired": 2}
+    bench.assert_nothing_left()
+
+
+async def test_a_tick_ends_what_has_outlived_its_deadline_in_the_queue() -> None:
+    bench = Bench(units_in_batch=1)
+    bench.submit(Picture(0))
+    await turn()
+    late = bench.submit(Picture(1, 2), wait_s=0.5)
+    bench.clock.now_s += 0.49
+    bench.batcher.tick()
+    assert not late.is_done
+    bench.clock.now_s += 0.01
+    bench.batcher.tick()
+    assert isinstance(late.end, DeadlineExceeded)
+    assert bench.metric("queued_units") == 0
+    await bench.run_all()
+    assert values(bench.network.batches) == [0]
+    assert bench.dropped() == {"expired": 2}
+
+
+async def test_a_tick_ends_an_image_whose_unit_runs_and_the_lane_is_used_again() -> None:
+    bench = Bench(units_in_batch=2)
+    late = bench.submit(Picture(0, 1, 2), wait_s=5.0)
+    await turn()
+    bench.clock.now_s += 5.0
+    bench.batcher.tick()
+    assert isinstance(late.end, DeadlineExceeded)
+    bench.batcher.tick()
+    after = bench.submit(Picture(9))
+    await bench.run_all()
+    after.assert_right()
+    assert late.picture.answered == []
+    assert len(late.ends) == 1
+    bench.assert_nothing_left()
+
+
+async def test_a_unit_whose_deadline_passes_on_its_way_to_the_lane_does_not_run() -> None:
+    bench = Bench(units_in_batch=2)
+    late, patient = bench.submit(Picture(1), wait_s=2.5), bench.submit(Picture(2))
+    await turn()
+    bench.clock.now_s += 2.5
+    await bench.run_all()
+    assert isinstance(late.end, DeadlineExceeded)
+    assert late.picture.reads == [0]
+    patient.assert_right()
+    assert bench.network.batches == [[2]]
+
+
+async def test_an_image_that_expires_on_its_way_to_the_lane_takes_its_other_units_along() -> None:
+    bench = Bench(units_in_batch=1)
+    late = bench.submit(Picture(1, 2, 3), wait_s=1.5)
+    await turn()
+    bench.clock.now_s += 1.5
+    await bench.run_all()
+    assert isinstance(late.end, DeadlineExceeded)
+    assert bench.network.batches == []
+    assert bench.dropped() == {"expired": 2}
+
+
+async def test_an_image_that_arrives_too_slowly_ends_at_its_deadline() -> None:
+    bench = Bench()
+    work = bench.submit(Picture(1, 2), available_count=1, wait_s=3.0)
+    await bench.run_all()
+    assert not work.is_done
+    bench.clock.now_s += 2.0
+    bench.batcher.tick()
+    assert isinstance(work.end, DeadlineExceeded)
+    bench.assert_nothing_left()
+
+
+# --- who is taken back ----------------------------------------------------------------------------------------------
+
+
+async def test_a_withdrawn_images_units_leave_the_queue_and_its_neighbours_get_their_answers() -> None:
+    bench = Bench(units_in_batch=2)
+    bench.submit(Picture(0))
+    await turn()
+    gone = bench.submit(Picture(1, 2, 3))
+    neighbour = bench.submit(Picture(9), client=BOB)
+    bench.withdraw(gone)
+    assert gone.still_count == 1, "no lane used it"
+    assert bench.metric("queued_units") == 1
+    assert bench.dropped() == {"cancelled": 3}
     await bench.run_all()
     assert bench.network.batches == [[0], [9]]
-    picture.assert_right()
-    assert first.done()
-    assert neighbour.done()
+    neighbour.assert_right()
+    assert gone.ends == []
+    bench.assert_nothing_left()
 
 
-async def test_cancelling_a_request_whose_unit_runs_disturbs_neither_its_neighbour_nor_the_lane() -> None:
-    bench = Bench(units_in_batch=2)
-    blocker = bench.submit([Picture(0)])
+async def test_a_withdrawn_image_is_still_only_when_no_lane_uses_it() -> None:
+    bench = Bench(lane_count=2, units_in_batch=1)
+    gone = bench.submit(Picture(0, 1, 2, 3))
     await turn()
-    gone = bench.submit([Picture(1), Picture(2)])
-    neighbour = bench.submit([picture := Picture(9)], client=BOB)
-    await turn()
-    bench.lanes.run_one()
-    await turn()
-    gone.cancel()
-    await turn()
+    bench.withdraw(gone)
+    assert gone.still_count == 0
+    bench.lanes[1].turn()
+    assert gone.still_count == 0
+    bench.lanes[0].turn()
+    assert gone.still_count == 1
     await bench.run_all()
-    assert gone.cancelled()
-    assert sorted(value for batch in bench.network.batches for value in batch) == [0, 1, 9]
-    picture.assert_right()
-    assert blocker.done()
-    assert neighbour.done()
+    assert gone.ends == []
+    assert gone.unit_ends == []
+    assert bench.network.batches == [], "neither had begun, so neither ran"
+    bench.assert_nothing_left()
 
 
-async def test_a_caller_that_is_cancelled_at_once_never_reaches_a_lane() -> None:
+async def test_an_image_that_is_withdrawn_while_the_network_runs_is_written_and_not_told() -> None:
     bench = Bench()
-    task = bench.submit([Picture(1)])
-    task.cancel()
+    gone = bench.submit(Picture(0))
+
+    class Slow(Network):
+        def run(self, units: Units, *, lane: int) -> tuple[Units, Units | None]:
+            bench.withdraw(gone)
+            assert gone.still_count == 0
+            return super().run(units, lane=lane)
+
+    bench.add(MODEL, Slow(bench.clock), unit_s=1.0)
     await bench.run_all()
-    assert task.cancelled()
-    assert bench.network.batches == []
+    assert gone.still_count == 1, "the picture itself checks that nothing was written after this"
+    assert gone.picture.answered == [0]
+    assert gone.ends == []
+
+
+async def test_an_image_that_is_over_can_be_withdrawn_and_is_still_at_once() -> None:
+    bench = Bench()
+    work = bench.submit(Picture(0))
+    await bench.run_all()
+    bench.withdraw(work)
+    assert work.still_count == 1
+    assert bench.dropped() == {}
+
+
+async def test_an_image_that_failed_while_its_other_units_run_is_still_when_the_last_one_ends() -> None:
+    bench = Bench(lane_count=3, units_in_batch=1)
+    work = bench.submit(Picture(POISON, 1, 2, 3, 4), on_done=bench.withdraw)
+    await turn()
+    by_value = {lane.given[0].packs[0].first: lane for lane in bench.lanes}
+    last, first = by_value[2], by_value[1]
+    last.run(last.given[0])
+    by_value[0].turn()
+    assert isinstance(work.end, ModelFailed)
+    assert bench.dropped() == {"failed": 2}
+    assert work.still_count == 0, "two lanes use it"
+    first.turn()
+    assert work.still_count == 0, "one lane has written to it and has not said so"
+    last.hand_back()
+    assert work.still_count == 1
+    assert work.picture.answered == [2], "what had not begun when the image failed did not"
+    await bench.run_all()
+    bench.assert_nothing_left()
+
+
+async def test_a_listener_that_raises_harms_nobody(logs: list[EventDict]) -> None:
+    def deaf(_: object) -> None:
+        raise ValueError("deaf")
+
+    def deaf_still() -> None:
+        raise ValueError("deaf")
+
+    bench = Bench(units_in_batch=4)
+    works = [bench.submit(Picture(1), on_done=deaf), bench.submit(Picture(2), on_unit=deaf)]
+    gone, last = bench.submit(Picture(3)), bench.submit(Picture(4))
+    await turn()
+    bench.batcher.withdraw(gone.submission, on_still=deaf_still)
+    bench.lanes[0].turn()
+    for work in (*works, last):
+        work.assert_right()
+    after = bench.submit(Picture(5))
+    await bench.run_all()
+    after.assert_right()
+    assert [str(entry["event"]) for entry in logs] == ["an image could not be told what became of it"] * 3
+    bench.assert_nothing_left()
+
+
+async def test_an_image_that_is_sent_again_by_whoever_is_told_is_queued_like_any_other() -> None:
+    bench = Bench()
+    again: list[Work] = []
+    bench.submit(Picture(POISON), on_done=lambda _: again.append(bench.submit(Picture(2))))
+    await bench.run_all()
+    again[0].assert_right()
 
 
 # --- failures -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("unit_count", [1, 2, 3, 7, 8])
-async def test_a_poisoned_unit_fails_its_own_request_alone(unit_count: int) -> None:
+async def test_a_poisoned_image_fails_alone(unit_count: int) -> None:
     for poisoned in range(unit_count):
         bench = Bench(units_in_batch=unit_count)
-        blocker = bench.submit([Picture(1000)])
-        await turn()
-        pictures = [Picture(POISON if index == poisoned else index) for index in range(unit_count)]
-        tasks = [bench.submit([picture]) for picture in pictures]
+        works = [bench.submit(Picture(POISON if index == poisoned else index)) for index in range(unit_count)]
         await bench.run_all()
-        assert blocker.done()
-        for index, (picture, task) in enumerate(zip(pictures, tasks, strict=True)):
+        for index, work in enumerate(works):
             if index == poisoned:
-                with pytest.raises(ModelFailed, match="the cause is in the service's log"):
-                    task.result()
-                assert picture.answers == []
+                assert isinstance(work.end, ModelFailed)
+                assert "the cause is in the service's log" in str(work.end)
+                assert work.picture.answered == []
             else:
-                picture.assert_right()
-                assert isinstance(task.result(), WorkReport)
-        assert len(bench.network.batches[1]) == unit_count
+                work.assert_right()
+        assert len(bench.network.batches[0]) == unit_count
         # Halving: the culprit is alone after as many failed runs as it takes to halve the batch down to one.
-        failed_count = bench.metric("denoised_batch_failures_total")
+        failed_count = bench.metric("batch_failures_total")
         assert failed_count == sum(POISON in batch for batch in bench.network.batches)
-        assert failed_count <= 1 + int(np.ceil(np.log2(unit_count)))
+        assert failed_count <= 1 + math.ceil(math.log2(unit_count))
 
 
-async def test_every_unit_of_a_batch_can_be_poisoned() -> None:
-    bench = Bench(units_in_batch=4)
-    tasks = [bench.submit([Picture(POISON)]) for _ in range(5)]
+async def test_a_network_that_always_raises_ends_every_image() -> None:
+    bench = Bench(units_in_batch=4, lane_count=2)
+    works = [bench.submit(Picture(POISON, POISON)) for _ in range(5)]
     await bench.run_all()
-    assert all(isinstance(outcome, ModelFailed) for outcome in await outcomes(tasks))
-
-
-async def test_the_cause_of_a_failure_is_logged_and_never_sent(logs: list[EventDict]) -> None:
-    bench = Bench()
-    task = bench.submit([Picture(POISON)])
+    assert all(isinstance(work.end, ModelFailed) for work in works)
+    bench.assert_nothing_left()
+    after = bench.submit(Picture(1))
     await bench.run_all()
-    assert "poisoned" not in str((await outcomes([task]))[0])
-    (entry,) = logs
-    assert entry["log_level"] == "error"
-    assert str(entry["exc_info"]) == "poisoned"
+    after.assert_right()
 
 
-async def test_a_request_whose_tile_failed_ends_at_once_and_its_other_tiles_leave_the_queue() -> None:
-    bench = Bench(units_in_batch=1)
-    task = bench.submit([Picture(POISON), Picture(1), Picture(2), Picture(3)])
+async def test_an_image_whose_tile_failed_ends_at_once_and_its_other_tiles_leave_the_queue() -> None:
+    bench = Bench(units_in_batch=1, staged_units=2)
+    work = bench.submit(Picture(POISON, 1, 2, 3))
     await bench.run_all()
-    with pytest.raises(ModelFailed):
-        task.result()
-    assert len(bench.network.batches) <= 2
-    assert bench.metric("denoised_queued_units") == 0
+    assert isinstance(work.end, ModelFailed)
+    assert bench.network.batches == [[POISON]]
+    assert bench.dropped() == {"failed": 2}
+    bench.assert_nothing_left()
 
 
 @pytest.mark.parametrize("where", ["read", "write"])
@@ -511,139 +793,399 @@ async def test_a_request_whose_tile_failed_ends_at_once_and_its_other_tiles_leav
     [(ValueError("a secret of the implementation"), ModelFailed), (NonFiniteOutput("not finite"), NonFiniteOutput)],
     ids=["unknown", "known"],
 )
-async def test_a_unit_that_raises_fails_its_own_request_alone(
+async def test_an_image_that_can_not_be_read_or_written_fails_alone(
     where: str, error: Exception, outcome: type[ServiceError]
 ) -> None:
     bench = Bench(units_in_batch=3)
-    blocker = bench.submit([Picture(0)])
-    await turn()
-    bad = Picture(1, read_error=error) if where == "read" else Picture(1, write_error=error)
-    tasks = [bench.submit([left := Picture(2)]), bench.submit([bad]), bench.submit([right := Picture(3)])]
+    bad = Picture(1, read_errors={0: error}) if where == "read" else Picture(1, write_errors={0: error})
+    left, failed, right = bench.submit(Picture(2)), bench.submit(bad), bench.submit(Picture(3))
     await bench.run_all()
-    assert blocker.done()
-    with pytest.raises(outcome) as raised:
-        tasks[1].result()
-    assert "secret" not in str(raised.value)
+    assert type(failed.end) is outcome
+    assert "secret" not in str(failed.end)
     left.assert_right()
     right.assert_right()
-    assert bench.metric("denoised_batch_failures_total") == 0, "the network did not fail"
-    assert len(bench.network.batches) == 2, "nothing ran twice"
+    assert bench.metric("batch_failures_total") == 0, "the network did not fail"
+    assert len(bench.network.batches) == 1, "nothing ran twice"
 
 
-async def test_a_batch_of_which_nothing_can_be_read_never_reaches_the_network() -> None:
-    bench = Bench()
-    with pytest.raises(ModelFailed):
-        await asyncio.gather(bench.submit([Picture(1, read_error=OSError())]), bench.run_all())
-    assert bench.network.batches == []
-    after = bench.submit([Picture(2)])
-    await bench.run_all()
-    assert isinstance(after.result(), WorkReport)
+# --- lanes that hang ------------------------------------------------------------------------------------------------
 
 
-async def test_an_engine_that_answers_too_few_units_fails_only_those_without_an_answer() -> None:
-    class Short(Network):
-        def run(self, units: Units, *, lane: int) -> tuple[Units, Units | None]:
-            image, _ = super().run(units, lane=lane)
-            return image[:1], None
-
-    class Strict(Picture):
-        def write(self, denoised: Units, sigma_map: Units | None) -> None:
-            super().write(denoised[0:1].reshape(self.noisy.shape), sigma_map)
-
-    bench = Bench(units_in_batch=2)
-    bench.batcher.add_engine("model", Short(bench.clock))
-    blocker = bench.submit([Strict(0)])
+async def _hang(bench: Bench) -> Work:
+    """An image whose lane has just been given up."""
+    work = bench.submit(Picture(0))
     await turn()
-    tasks = [bench.submit([Strict(1)]), bench.submit([Strict(2)])]
+    bench.clock.now_s += 30.001
+    bench.batcher.tick()
+    return work
+
+
+@pytest.mark.parametrize(("unit_count", "limit_s"), [(1, 30.0), (4, 40.0)], ids=["least time", "factor"])
+async def test_a_lane_hangs_when_it_is_far_overdue(unit_count: int, limit_s: float) -> None:
+    bench = Bench(stuck_factor=10.0, stuck_after_s=30.0)
+    work = bench.submit(Picture(*range(unit_count)))
+    await turn()
+    bench.clock.now_s += limit_s
+    bench.batcher.tick()
+    assert (bench.batcher.stuck_lane_count, bench.batcher.lane_count) == (0, 1)
+    assert not work.is_done
+    bench.clock.now_s += 0.001
+    bench.batcher.tick()
+    assert bench.batcher.stuck_lane_count == bench.metric("stuck_lanes") == 1
+    assert bench.batcher.lane_count == 0
+    assert isinstance(work.end, NetworkHung)
+
+
+async def test_an_image_that_hung_a_lane_is_not_asked_to_come_again_and_drops_its_other_units() -> None:
+    bench = Bench(lane_count=2, units_in_batch=1, staged_units=2)
+    hanging = bench.submit(Picture(0, 1, 2, 3, 4))
+    await turn()
+    bench.lanes[0].turn()
+    bench.clock.now_s += 30.0
+    bench.batcher.tick()
+    assert isinstance(hanging.end, NetworkHung)
+    assert hanging.end.reason == "ENGINE_STUCK"
+    assert hanging.end.retry_after_s is None
+    assert bench.dropped() == {"failed": 2}
+    for _ in range(3):
+        bench.batcher.tick()
+    assert len(hanging.ends) == 1
     await bench.run_all()
-    answered, failed = await outcomes(tasks)
-    assert isinstance(answered, WorkReport)
-    assert isinstance(failed, ModelFailed)
-    assert blocker.done()
+    assert len(hanging.ends) == 1
+    assert hanging.picture.answered == [0], "a unit that had not begun did not"
+    bench.assert_nothing_left()
+
+
+async def test_the_others_go_on_beside_a_lane_that_hangs_and_it_is_used_again_when_it_comes_back() -> None:
+    bench = Bench(lane_count=2, units_in_batch=1)
+    hanging, blocked = bench.submit(Picture(0)), bench.submit(Picture(1), client=BOB)
+    await turn()
+    lane = next(lane for lane in bench.lanes if lane.given[0].packs[0].tiles is hanging.picture)
+    other = next(each for each in bench.lanes if each is not lane)
+    other.turn()
+    waiting = [bench.submit(Picture(value)) for value in (2, 3)]
+    await turn()
+    bench.clock.now_s += 28.5
+    other.turn()
+    bench.batcher.tick()
+    blocked.assert_right()
+    assert isinstance(hanging.end, NetworkHung)
+    waiting += [bench.submit(Picture(4))]
+    await turn()
+    other.turn()
+    other.turn()
+    for work in waiting:
+        work.assert_right()
+    bench.withdraw(hanging)
+    assert hanging.still_count == 0, "its lane may still use it"
+    bench.batcher.require_lane()
+    lane.turn()
+    assert hanging.still_count == 1
+    assert (bench.batcher.stuck_lane_count, bench.batcher.lane_count) == (0, 2)
+    after = [bench.submit(Picture(value)) for value in (5, 6)]
+    await turn()
+    assert len(bench.busy) == 2
+    await bench.run_all()
+    for work in after:
+        work.assert_right()
+    bench.assert_nothing_left()
+
+
+async def test_images_in_one_batch_that_hangs_all_end_once() -> None:
+    bench = Bench(lane_count=2)
+    pack = bench.submit(Picture(0, 1), pack_count=2, units_fail_alone=True)
+    other = bench.submit(Picture(2, 3))
+    await turn()
+    bench.clock.now_s += 100.0
+    bench.batcher.tick()
+    assert isinstance(pack.end, NetworkHung)
+    assert isinstance(other.end, NetworkHung)
+    await bench.run_all()
+    assert pack.unit_ends == other.unit_ends == []
+    bench.assert_nothing_left()
+
+
+async def test_when_every_lane_hangs_what_waits_and_what_comes_is_told_to_go_elsewhere() -> None:
+    bench = Bench(lane_count=2, units_in_batch=1)
+    hanging = [bench.submit(Picture(value)) for value in (0, 1)]
+    await turn()
+    waiting = bench.submit(Picture(2, 3), client=BOB)
+    arriving = bench.submit(Picture(4), available_count=0)
+    bench.batcher.require_lane()
+    bench.clock.now_s += 30.001
+    bench.batcher.tick()
+    assert all(isinstance(work.end, NetworkHung) for work in hanging)
+    for work in (waiting, arriving):
+        assert isinstance(work.end, LaneStuck)
+        assert work.end.reason == "ENGINE_STUCK"
+        assert work.end.retry_after_s == 1.0
+    with pytest.raises(LaneStuck, match="no lane answers any more; send again, another replica will take it"):
+        bench.batcher.require_lane()
+    late = bench.submit(Picture(5))
+    bench.batcher.tick()
+    assert isinstance(late.end, LaneStuck), "one that was let in before and is decoded only now"
+    bench.lanes[0].turn()
+    bench.batcher.require_lane()
+    after = bench.submit(Picture(6))
+    await bench.run_all()
+    after.assert_right()
+    bench.assert_nothing_left()
+
+
+async def test_an_image_that_was_withdrawn_from_a_lane_that_hangs_is_still_when_the_lane_comes_back() -> None:
+    bench = Bench(lane_count=2)
+    gone = bench.submit(Picture(0))
+    await turn()
+    bench.withdraw(gone)
+    bench.clock.now_s += 31.0
+    bench.batcher.tick()
+    assert (gone.ends, gone.still_count) == ([], 0)
+    bench.busy[0].turn()
+    assert (gone.ends, gone.still_count) == ([], 1)
+
+
+async def test_a_wide_lane_that_hangs_holds_nobody_else_up() -> None:
+    bench = Bench(lane_count=2, wide_units=True)
+    hanging = await _hang(bench)
+    assert isinstance(hanging.end, NetworkHung)
+    (wide,) = bench.busy
+    other = bench.submit(Picture(1))
+    await turn()
+    (lane,) = set(bench.busy) - {wide}
+    assert lane.given[0].engine_lane != WIDE_LANE, "the wide lane is not free"
+    lane.turn()
+    other.assert_right()
+    wide.turn()
+    bench.assert_nothing_left()
+    again = bench.submit(Picture(2))
+    await turn()
+    assert _lanes_of(bench) == {WIDE_LANE}
+    await bench.run_all()
+    again.assert_right()
+
+
+# --- shutdown -------------------------------------------------------------------------------------------------------
+
+
+async def test_idle_waits_for_what_runs_and_for_what_is_queued_behind_it() -> None:
+    bench = Bench(units_in_batch=1)
+    works = [bench.submit(Picture(value)) for value in range(3)]
+    await turn()
+    idle = asyncio.create_task(bench.batcher.idle(600.0))
+    for _ in works:
+        await turn()
+        assert not idle.done()
+        bench.lanes[0].turn()
+    assert await idle
+    for work in works:
+        work.assert_right()
+    assert await bench.batcher.idle(0.0), "nothing runs"
+
+
+async def test_idle_gives_up_on_a_lane_that_does_not_come_back() -> None:
+    bench = Bench()
+    await _hang(bench)
+    assert not await bench.batcher.idle(0.0)
+    bench.lanes[0].turn()
+    assert await bench.batcher.idle(0.0)
+
+
+async def test_closing_ends_lanes_that_never_started() -> None:
+    assert Bench(lane_count=3).batcher.close(600.0)
 
 
 # --- anything in any order ------------------------------------------------------------------------------------------
 
-_unit = st.sampled_from(["fine", "fine", "fine", "poison", "read", "write"])
-_arrival = st.tuples(
-    st.just("submit"), st.lists(_unit, min_size=1, max_size=4), st.booleans(), st.sampled_from([0.5, 3.0, NEVER_S])
-)
-_event = st.one_of(
-    _arrival,
-    _arrival,
-    st.tuples(st.just("cancel"), st.integers(0, 10)),
-    st.tuples(st.just("run"), st.integers(0, 3)),
-    st.tuples(st.just("turn")),
-)
+_QUICK = Group("quick", 3, EDGE_PX, EDGE_PX)
+_unit_kinds = st.lists(st.sampled_from(["fine", "fine", "fine", "poison", "read", "write"]), min_size=1, max_size=5)
+_index = st.integers(0, 100)
 
 
-@settings(max_examples=80)
-@given(
-    events=st.lists(_event, max_size=25),
-    lane_count=st.integers(1, 3),
-    units_in_batch=st.integers(1, 4),
-    units_in_queue=st.integers(4, 12),
-)
-def test_whatever_happens_every_submit_ends_in_one_right_way(
-    events: list[tuple[Any, ...]], lane_count: int, units_in_batch: int, units_in_queue: int
-) -> None:
-    async def story() -> None:
-        bench = Bench(lane_count=lane_count, units_in_batch=units_in_batch, units_in_queue=units_in_queue)
-        unhandled: list[dict[str, Any]] = []
-        asyncio.get_running_loop().set_exception_handler(lambda _, context: unhandled.append(context))
-        works: list[tuple[list[str], list[Picture], asyncio.Task[WorkReport]]] = []
-        for event in events:
-            match event:
-                case ("submit", kinds, is_alice, wait_s):
-                    pictures = [_picture(kind, number) for number, kind in enumerate(kinds, start=10 * len(works))]
-                    deadline_s = bench.clock.now_s + wait_s
-                    task = bench.submit(pictures, client=ALICE if is_alice else BOB, deadline_s=deadline_s)
-                    works.append((kinds, pictures, task))
-                case ("cancel", index) if works:
-                    works[index % len(works)][2].cancel()
-                case ("run", index) if bench.lanes.waiting:
-                    bench.lanes.run_one(index % len(bench.lanes.waiting))
-                case _:
-                    await turn()
-        await bench.run_all()
+@dataclass
+class _Tale:
+    """An image and what may rightly become of it."""
 
-        for work in works:
-            assert_right_ending(*work)
-        works.clear()
-        await bench.batcher.idle()
-        assert bench.metric("denoised_queued_units") == bench.metric("denoised_queued_pixels") == 0
-        assert bench.metric("denoised_busy_lanes") == 0
-        after = bench.submit([picture := Picture(3)])
-        await bench.run_all()
-        assert isinstance(after.result(), WorkReport)
-        picture.assert_right()
-        assert unhandled == [], "no failure was left for the event loop to find"
-
-    asyncio.run(story())
+    work: Work
+    kinds: list[str]
+    can_expire: bool
+    is_withdrawn: bool = False
 
 
-def assert_right_ending(kinds: list[str], pictures: list[Picture], task: "asyncio.Task[WorkReport]") -> None:
-    assert task.done(), "nobody waits for ever"
-    if task.cancelled():
-        return
-    error = task.exception()
-    if error is None:
-        assert set(kinds) == {"fine"}
-        for picture in pictures:
-            picture.assert_right()
-    elif isinstance(error, ModelFailed):
-        assert set(kinds) != {"fine"}, "a neighbour's failure is not mine"
-    else:
-        assert isinstance(error, (DeadlineExceeded, QueueFull))
+class AnythingInAnyOrder(RuleBasedStateMachine):
+    """Images come, arrive, go, fail and expire while lanes end in any order, or hang."""
+
+    @initialize(lane_count=st.integers(1, 3), units_in_batch=st.integers(1, 6), staged_units=st.integers(1, 4))
+    def open(self, lane_count: int, units_in_batch: int, staged_units: int) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.unhandled: list[dict[str, Any]] = []
+        self.loop.set_exception_handler(lambda _, context: self.unhandled.append(context))
+        self.bench = Bench(
+            lane_count=lane_count, units_in_batch=units_in_batch, staged_units=staged_units, wide_units=True
+        )
+        self.bench.add("quick", Network(self.bench.clock, run_s=0.0002), unit_s=0.0002)
+        self.tales: list[_Tale] = []
+        self.has_hung = False
+
+    def do(self, action: Callable[[], R]) -> R:
+        """On the event loop, which then does nothing else: what was called soon waits for :meth:`turn`."""
+
+        async def call() -> R:
+            return action()
+
+        return self.loop.run_until_complete(call())
+
+    @rule(
+        kinds=_unit_kinds,
+        is_quick=st.booleans(),
+        client=st.sampled_from([ALICE, BOB]),
+        service_class=st.sampled_from(ServiceClass),
+        wait_s=st.sampled_from([0.5, 3.0, 50.0, NEVER_S, NEVER_S]),
+        pack_count=st.integers(1, 3),
+        available_count=st.sampled_from([None, None, 0, 1]),
+        fail_alone=st.booleans(),
+    )
+    def submit(
+        self,
+        kinds: list[str],
+        is_quick: bool,  # noqa: FBT001 -- Hypothesis passes names
+        client: Client,
+        service_class: ServiceClass,
+        wait_s: float,
+        pack_count: int,
+        available_count: int | None,
+        fail_alone: bool,  # noqa: FBT001 -- Hypothesis passes names
+    ) -> None:
+        start = 10 * len(self.tales)
+        picture = Picture(
+            *[POISON if kind == "poison" else start + index for index, kind in enumerate(kinds)],
+            read_errors={index: ValueError("read") for index, kind in enumerate(kinds) if kind == "read"},
+            write_errors={index: ValueError("write") for index, kind in enumerate(kinds) if kind == "write"},
+        )
+        work = self.do(
+            lambda: self.bench.submit(
+                picture,
+                group=_QUICK if is_quick else GROUP,
+                client=client,
+                service_class=service_class,
+                wait_s=wait_s,
+                pack_count=pack_count,
+                available_count=available_count,
+                units_fail_alone=fail_alone,
+                on_done=self.bench.withdraw,
+            )
+        )
+        self.tales.append(_Tale(work, kinds, wait_s != NEVER_S))
+
+    @precondition(lambda self: self.tales)
+    @rule(which=_index)
+    def withdraw(self, which: int) -> None:
+        tale = self.tales[which % len(self.tales)]
+        if not tale.work.is_done and not tale.is_withdrawn:
+            tale.is_withdrawn = True
+            self.do(lambda: self.bench.withdraw(tale.work))
+
+    @precondition(lambda self: self.tales)
+    @rule(which=_index, available_count=st.integers(1, 5))
+    def extend(self, which: int, available_count: int) -> None:
+        submission = self.tales[which % len(self.tales)].work.submission
+        if available_count > submission.available_count:
+            self.do(lambda: self.bench.batcher.extend(submission, available_count))
+
+    @precondition(lambda self: self.bench.busy)
+    @rule(which=_index)
+    def run_lane(self, which: int) -> None:
+        busy = self.bench.busy
+        lane = busy[which % len(busy)]
+        self.do(lane.hand_back if lane.has_run else lane.turn)
+
+    @precondition(lambda self: self.bench.busy)
+    @rule(which=_index)
+    def run_lane_without_handing_back(self, which: int) -> None:
+        busy = self.bench.busy
+        lane = busy[which % len(busy)]
+        if not lane.has_run:
+            lane.run(lane.given[0])
+            self.tick()
+
+    @rule(seconds=st.sampled_from([0.0003, 0.5, 2.0, 40.0]))
+    def let_time_pass(self, seconds: float) -> None:
+        self.bench.clock.now_s += seconds
+        self.tick()
+
+    def tick(self) -> None:
+        self.do(self.bench.batcher.tick)
+        batcher, now_s = self.bench.batcher, self.bench.clock.now_s
+        self.has_hung |= batcher.stuck_lane_count > 0
+        for tale in self.tales:
+            work = tale.work
+            assert work.is_done or tale.is_withdrawn or work.submission.deadline_s > now_s, "ticks end what is overdue"
+            assert work.is_done or tale.is_withdrawn or batcher.lane_count, "nobody waits when every lane hangs"
+
+    @rule()
+    def turn(self) -> None:
+        self.loop.run_until_complete(turn())
+        bench = self.bench
+        if len(bench.busy) == len(bench.lanes) or not bench.metric("queued_units"):
+            return
+        batches = [lane.given[0] for lane in bench.busy]
+        is_soon_free = any(abs(batch.sent_at_s + batch.expected_s - bench.clock.now_s) < 0.0005 for batch in batches)
+        assert is_soon_free or any(batch.engine_lane == WIDE_LANE for batch in batches), "an idle lane leaves work"
+
+    @invariant()
+    def lanes_are_as_they_are_said_to_be(self) -> None:
+        bench = self.bench
+        assert self.unhandled == [], "no failure is left for the event loop to find"
+        assert bench.metric("busy_lanes") == len(bench.busy)
+        lanes = [lane.given[0].engine_lane for lane in bench.busy]
+        assert len(set(lanes)) == len(lanes), "one run at a time on a lane"
+        assert WIDE_LANE not in lanes or len(lanes) == 1 or bench.batcher.stuck_lane_count, "nothing beside all cores"
+        starts = Counter(start for lane in bench.made for start in lane.starts)
+        assert not starts or max(starts.values()) == 1, "a unit leaves once"
+        assert min(bench.batcher.queued_s, bench.batcher.running_s) >= 0.0
+
+    def teardown(self) -> None:
+        if not hasattr(self, "bench"):
+            return
+        for tale in self.tales:
+            submission = tale.work.submission
+            self.do(partial(self.bench.batcher.extend, submission, submission.unit_count))
+        for lane in self.bench.busy:
+            self.do(lane.hand_back if lane.has_run else lane.turn)
+        self.loop.run_until_complete(self.bench.run_all())
+        for tale in self.tales:
+            self.assert_right_ending(tale)
+        self.bench.assert_nothing_left()
+        after = self.do(lambda: self.bench.submit(Picture(3)))
+        self.loop.run_until_complete(self.bench.run_all())
+        after.assert_right()
+        assert self.loop.run_until_complete(self.bench.batcher.idle(0.0))
+        assert self.unhandled == []
+        self.loop.close()
+
+    def assert_right_ending(self, tale: _Tale) -> None:
+        work = tale.work
+        assert work.still_count == 1, "its memory is free, once"
+        assert len(work.ends) == (not tale.is_withdrawn), "nobody waits for ever, nobody is told after leaving"
+        bad = [index for index, kind in enumerate(tale.kinds) if kind != "fine"]
+        indices = [index for index, _ in work.unit_ends]
+        assert len(set(indices)) == len(indices)
+        for index, error in work.unit_ends:
+            assert error is None or index in bad or (tale.can_expire and isinstance(error, DeadlineExceeded))
+            if error is None:
+                work.picture.assert_right(index)
+        if tale.is_withdrawn:
+            return
+        error = work.end
+        if error is None:
+            assert sorted(indices) == list(range(len(tale.kinds)))
+            assert work.submission.units_fail_alone or not bad
+        elif isinstance(error, DeadlineExceeded):
+            assert tale.can_expire
+        elif isinstance(error, NetworkHung | LaneStuck):
+            assert self.has_hung
+        else:
+            assert bad, "a neighbour's failure is not mine"
 
 
-def _picture(kind: str, number: int) -> Picture:
-    match kind:
-        case "poison":
-            return Picture(POISON)
-        case "read":
-            return Picture(number, read_error=ValueError("read"))
-        case "write":
-            return Picture(number, write_error=ValueError("write"))
-        case _:
-            return Picture(number)
+AnythingInAnyOrder.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+test_anything_in_any_order = AnythingInAnyOrder.TestCase
