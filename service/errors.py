@@ -19,7 +19,6 @@
       Unavailable             NOT_READY while starting
         Draining                DRAINING: while stopping
         LaneStuck               ENGINE_STUCK: a batch did not come back
-      NotImplementedYet       NOT_IMPLEMENTED
       ItemCancelled           CANCELLED
       ClientGone              CLIENT_GONE: nobody is there to be told
       ModelFailed             MODEL_FAILED, NONFINITE_OUTPUT
@@ -171,12 +170,6 @@ class LaneStuck(Unavailable):
     """The batch that the image was in did not come back, or no lane is left that could take it."""
 
     reason = "ENGINE_STUCK"
-
-
-class NotImplementedYet(ServiceError):
-    """The API names it, this server doesn't do it."""
-
-    reason = "NOT_IMPLEMENTED"
 
 
 class ItemCancelled(ServiceError):
