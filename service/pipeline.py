@@ -204,25 +204,40 @@ class Denoiser:
         if not jobs:
             return
         try:
-            stack = Stack(order, [job.data for job in jobs])
-            run = _StackRun(stack, jobs, order, batcher=self._batcher, clock=self._clock, observe=self._observe)
-            submission = self._batcher.submit(
-                stack,
-                group=order.geometry.group,
-                unit_count=len(jobs),
-                pack_count=self._batcher.fitting_pack_count(order.geometry.group, len(jobs)),
-                client=client,
-                service_class=order.options.service_class,
-                deadline_s=min(job.deadline_s for job in jobs),
-                on_done=run.end,
-                on_unit=run.end_one,
-                units_fail_alone=True,
-            )
+            self._run_stack(jobs, order, client)
         except Exception as error:  # noqa: BLE001 -- nobody else is there to tell the images that wait
             for job in jobs:
+                job.running = None
                 asyncio.get_running_loop().call_soon(_tell_unless_closed, job, error)
-        else:
-            run.begin(submission)
+
+    def _run_stack(self, jobs: list[Job], order: RawOrder, client: Client) -> None:
+        group, service_class = order.geometry.group, order.options.service_class
+        deadline_s = min(job.deadline_s for job in jobs)
+        stack = Stack(order, [job.data for job in jobs])
+        run = _StackRun(stack, jobs, order, batcher=self._batcher, clock=self._clock, observe=self._observe)
+        if self._batcher.run_at_once(
+            stack,
+            group=group,
+            unit_count=len(jobs),
+            client=client,
+            service_class=service_class,
+            deadline_s=deadline_s,
+            on_unit=run.end_one,
+        ):
+            run.show()
+            return
+        run.submission = self._batcher.submit(
+            stack,
+            group=group,
+            unit_count=len(jobs),
+            pack_count=self._batcher.fitting_pack_count(group, len(jobs)),
+            client=client,
+            service_class=service_class,
+            deadline_s=deadline_s,
+            on_done=run.end,
+            on_unit=run.end_one,
+            units_fail_alone=True,
+        )
 
     def _start_raw(self, job: Job, order: RawOrder) -> None:
         """Raw samples to raw samples: nothing but the network."""
@@ -350,7 +365,11 @@ class _Observer:
         for stage, seconds in zip(self._stages, outcome.timings, strict=True):
             stage.observe_many(seconds, count)
         if outcome.findings is not None and outcome.findings.noise_sigma is not None:
-            metrics.noise_sigma.observe_many(outcome.findings.noise_sigma, count)
+            self.noise_sigma(outcome.findings.noise_sigma)
+
+    def noise_sigma(self, sigma: float) -> None:
+        """What was found in one image, in 8-bit levels."""
+        self._metrics.noise_sigma.observe(sigma)
 
 
 # In the order of Timings.
@@ -429,7 +448,8 @@ class _Steps:
 class _StackRun:
     """Small images side by side: each is told by itself, and leaves by itself."""
 
-    submission: Submission
+    # None before the batcher has them, and when they run at once.
+    submission: Submission | None = None
 
     def __init__(
         self,
@@ -452,14 +472,11 @@ class _StackRun:
         # Closed while a lane may use its samples; None once its unit has ended.
         self._leaving: list[Job | None] = [None] * len(jobs)
         self._has_ended = [False] * len(jobs)
+        self._answered_count = 0
+        self._nothing_found: Findings | None = None
         self._timings: Timings | None = None
         self._timed_at_s = 0.0
-
-    def begin(self, submission: Submission) -> None:
-        """The units are in the batcher."""
-        self.submission = submission
-        for index, job in enumerate(self._waiting):
-            assert job is not None
+        for index, job in enumerate(jobs):
             job.running = _StackMember(self, index, job)
 
     def end_one(self, submission: Submission, index: int, error: ServiceError | None) -> None:
@@ -472,21 +489,23 @@ class _StackRun:
         if error is not None:
             job.on_done(job, error)
             return
-        mean_sigma = self._stack.mean_sigmas[index]
-        findings = Findings(
-            None if mean_sigma is None else noise_sigma_levels(mean_sigma),
-            self._stack.outside_counts[index],
-            1,
-            submission.shared_request_count,
-            submission.shared_client_count,
+        timings = self._timings_of(job, submission)
+        self._answered_count += 1
+        job.on_done(
+            job, Outcome(Container.RAW, self._stack.answer(index), None, self._findings_of(index, submission), timings)
         )
-        outcome = Outcome(Container.RAW, self._stack.answer(index), None, findings, self._timings_of(job, submission))
-        self._observe(outcome, self._order.geometry.header, self._order.model)
-        job.on_done(job, outcome)
+
+    def show(self) -> None:
+        """Counts those that were answered; a pack at a time, because it costs as much as for one."""
+        count, self._answered_count = self._answered_count, 0
+        if count and self._timings is not None:
+            outcome = Outcome(Container.RAW, b"", None, None, self._timings)
+            self._observe(outcome, self._order.geometry.header, self._order.model, count=count)
 
     def end(self, submission: Submission, error: ServiceError | None) -> None:
         """All units have ended, or none will any more."""
         del submission
+        self.show()
         for index in range(len(self._waiting)):
             job = self._take(index)
             if job is not None:
@@ -499,7 +518,8 @@ class _StackRun:
         self._leaving[index] = job
         if self._has_ended[index]:
             self._release(index)
-        elif self._waiting_count == 0:
+        elif self._waiting_count == 0 and self.submission is not None:
+            self.show()
             self._batcher.withdraw(self.submission, on_still=self._release_all)
 
     def _release(self, index: int) -> None:
@@ -519,9 +539,22 @@ class _StackRun:
             job.leave_queue()
         return job
 
+    def _findings_of(self, index: int, submission: Submission) -> Findings:
+        """One for all in which nothing was found: whoever writes replies then writes the same again."""
+        mean_sigma, outside_count = self._stack.mean_sigmas[index], self._stack.outside_counts[index]
+        if mean_sigma is None and not outside_count:
+            if self._nothing_found is None:
+                self._nothing_found = _single_findings(None, 0, submission)
+            return self._nothing_found
+        sigma = None if mean_sigma is None else noise_sigma_levels(mean_sigma)
+        if sigma is not None:
+            self._observe.noise_sigma(sigma)
+        return _single_findings(sigma, outside_count, submission)
+
     def _timings_of(self, job: Job, submission: Submission) -> Timings:
         """The same for all images of a pack: they came in one turn of the event loop, and ran together."""
         if self._timings is None or self._timed_at_s != submission.ended_at_s:
+            self.show()
             self._timed_at_s = submission.ended_at_s
             now_s = self._clock()
             self._timings = Timings(
@@ -546,6 +579,11 @@ class _StackMember:
 
     def close(self) -> None:
         self._run.close(self._index, self._job)
+
+
+def _single_findings(noise_sigma: float | None, outside_count: int, submission: Submission) -> Findings:
+    shared = (submission.shared_request_count, submission.shared_client_count)
+    return Findings(noise_sigma, outside_count, 1, *shared)
 
 
 def _findings(tiles: TiledImage, submission: Submission) -> Findings:
