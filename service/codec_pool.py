@@ -34,7 +34,7 @@ _NO_GROUP = ""
 class _Job(Generic[R]):
     """A function on its way through a thread. Keeps nothing alive once it is settled."""
 
-    __slots__ = ("error", "function", "future", "loop", "result")
+    __slots__ = ("back", "error", "function", "future", "is_in_thread", "loop", "result")
 
     def __init__(self, function: Callable[[], R], loop: asyncio.AbstractEventLoop) -> None:
         self.function: Callable[[], R] | None = function
@@ -42,6 +42,8 @@ class _Job(Generic[R]):
         self.future: asyncio.Future[R] | None = loop.create_future()
         self.result: R | None = None
         self.error: BaseException | None = None
+        self.is_in_thread = False
+        self.back: asyncio.Future[None] | None = None
 
     def run(self) -> None:
         """In the thread."""
@@ -62,8 +64,17 @@ class _Job(Generic[R]):
         if self.future is not None:
             self.future.cancel()
 
+    async def until_back(self) -> None:
+        """On the loop: returns when no thread works on it."""
+        if self.is_in_thread:
+            self.back = self.loop.create_future()
+            await self.back
+
     def settle(self) -> None:
         """On the loop. Whoever stopped waiting gets nothing."""
+        self.is_in_thread = False
+        if self.back is not None and not self.back.done():
+            self.back.set_result(None)
         # An error's traceback leads to this job, which must not lead back: an image would hang on the cycle.
         future, result, error = self.future, self.result, self.error
         self.future = self.result = self.error = None
@@ -107,7 +118,10 @@ class CodecPool:
         cost_s: float,
         deadline_s: float,
     ) -> R:
-        """The function's result. Cancelling takes a waiting function back; a running one ends, its result is dropped.
+        """The function's result.
+
+        Cancelling takes a waiting function back. One that a thread has can't be stopped: the cancelled call ends when
+        the function does, so that whoever waits for the call knows that nothing uses the function's memory any more.
 
         Args:
             function: touches nothing that the loop touches meanwhile.
@@ -136,6 +150,9 @@ class CodecPool:
         lane.offer(ticket)
         try:
             return await future
+        except asyncio.CancelledError:
+            await job.until_back()
+            raise
         finally:
             lane.queue.discard((ticket,))
             del job, future  # an error's traceback leads here, too
@@ -190,6 +207,7 @@ class _Lane:
                 )
             for ticket in decision.batch:
                 self.busy_count += 1
+                ticket.item.is_in_thread = True
                 self._jobs.put(ticket.item)
 
     def _work(self, nice: int) -> None:

@@ -19,7 +19,6 @@
       Unavailable             NOT_READY while starting
         Draining                DRAINING: while stopping
         LaneStuck               ENGINE_STUCK: no lane answers any more
-      NotImplementedYet       NOT_IMPLEMENTED
       ItemCancelled           CANCELLED
       ClientGone              CLIENT_GONE: nobody is there to be told
       ModelFailed             MODEL_FAILED, NONFINITE_OUTPUT
@@ -172,12 +171,6 @@ class LaneStuck(Unavailable):
     """No lane is left that could take the image; another replica has some."""
 
     reason = "ENGINE_STUCK"
-
-
-class NotImplementedYet(ServiceError):
-    """The API names it, this server doesn't do it."""
-
-    reason = "NOT_IMPLEMENTED"
 
 
 class ItemCancelled(ServiceError):

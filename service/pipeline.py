@@ -72,7 +72,7 @@ class Denoiser:
         if order.options.strength == 0.0 and geometry.container is geometry.header.container:
             # The input's own bytes are the answer.
             untouched = Outcome(geometry.container, job.data, None, None, Timings(0.0, 0.0, 0.0, 0.0, 0.0))
-            asyncio.get_running_loop().call_soon(job.on_done, job, untouched)
+            asyncio.get_running_loop().call_soon(_tell_unless_closed, job, untouched)
             return
         is_raw = geometry.header.container is Container.RAW
         held = held_bytes(geometry.header, encoded_bytes=len(job.data), is_raw=is_raw)
@@ -90,7 +90,7 @@ class Denoiser:
         elif isinstance(order, RawOrder) and order.is_direct:
             self._start_raw(job, order)
         else:
-            job.running = _Steps(job, self._through_codecs(job, geometry))
+            job.running = _Steps(job, partial(self._through_codecs, job, geometry))
 
     def start_rows(self, job: Job, image: BandedImage, *, on_tile: Callable[[int], None]) -> Callable[[int], None]:
         """Lets an image in whose rows are still to come. Its outcome has no data.
@@ -114,9 +114,14 @@ class Denoiser:
             if error is None:
                 on_tile(index)
 
-        submission = self._submit(
-            job, image, order.geometry, self._raw_done(job, image, order, b""), available_count=0, on_unit=on_unit
-        )
+        try:
+            submission = self._submit(
+                job, image, order.geometry, self._raw_done(job, image, order, b""), available_count=0, on_unit=on_unit
+            )
+        except BaseException:
+            job.release()
+            raise
+        job.running = _Units(job, submission, self._batcher)
         return partial(self._batcher.extend, submission)
 
     def reserve(self, size_bytes: int) -> Reservation:
@@ -128,6 +133,7 @@ class Denoiser:
         if job.running is not None:
             job.running.close()
         else:
+            job.running = _CLOSED
             job.release()
 
     def geometry(self, header: ImageHeader, model: Model, options: Options, *, in_chunks: bool = False) -> Geometry:
@@ -195,16 +201,27 @@ class Denoiser:
 
     def _start_stack(self, key: tuple[RawOrder, Client, int]) -> None:
         order, client, _ = key
-        jobs = self._stacks.pop(key)
+        jobs = [job for job in self._stacks.pop(key) if job.running is None]
+        if not jobs:
+            return
+        try:
+            self._run_stack(jobs, order, client)
+        except Exception as error:  # noqa: BLE001 -- nobody else is there to tell the images that wait
+            for job in jobs:
+                job.running = None
+                asyncio.get_running_loop().call_soon(_tell_unless_closed, job, error)
+
+    def _run_stack(self, jobs: list[Job], order: RawOrder, client: Client) -> None:
+        group, service_class = order.geometry.group, order.options.service_class
+        deadline_s = min(job.deadline_s for job in jobs)
         stack = Stack(order, [job.data for job in jobs])
         run = _StackRun(stack, jobs, order, batcher=self._batcher, clock=self._clock, observe=self._observe)
-        deadline_s = min(job.deadline_s for job in jobs)
         if self._batcher.run_at_once(
             stack,
-            group=order.geometry.group,
+            group=group,
             unit_count=len(jobs),
             client=client,
-            service_class=order.options.service_class,
+            service_class=service_class,
             deadline_s=deadline_s,
             on_unit=run.end_one,
         ):
@@ -212,11 +229,11 @@ class Denoiser:
             return
         run.submission = self._batcher.submit(
             stack,
-            group=order.geometry.group,
+            group=group,
             unit_count=len(jobs),
-            pack_count=self._batcher.fitting_pack_count(order.geometry.group, len(jobs)),
+            pack_count=self._batcher.fitting_pack_count(group, len(jobs)),
             client=client,
-            service_class=order.options.service_class,
+            service_class=service_class,
             deadline_s=deadline_s,
             on_done=run.end,
             on_unit=run.end_one,
@@ -232,7 +249,8 @@ class Denoiser:
             samples, target, plan=order.geometry.plan, scale=order.scale, strength=order.options.strength
         )
         data = codec.raw_bytes(target, order.layout)
-        self._submit(job, image, order.geometry, self._raw_done(job, image, order, data))
+        submission = self._submit(job, image, order.geometry, self._raw_done(job, image, order, data))
+        job.running = _Units(job, submission, self._batcher)
 
     def _raw_done(
         self, job: Job, image: TiledImage, order: RawOrder, data: Data
@@ -248,7 +266,7 @@ class Denoiser:
 
         return done
 
-    async def _through_codecs(self, job: Job, geometry: Geometry) -> None:
+    async def _through_codecs(self, job: Job, geometry: Geometry, steps: "_Steps") -> Outcome:
         """Whatever is a file before or after, or has an alpha channel."""
         order, options, header = job.order, job.order.options, geometry.header
         contract = order.model.contract
@@ -259,7 +277,7 @@ class Denoiser:
             target = np.empty(image.colour.shape, image.colour.dtype)
             scale = Scale(image.black_level, image.white_level, contract.noise.clip)
             tiles = WholeImage(image.colour, target, plan=geometry.plan, scale=scale, strength=options.strength)
-            submission = await self._computed(job, tiles, geometry)
+            submission = await self._computed(job, tiles, geometry, steps)
             findings = _findings(tiles, submission)
             answer = Image(target, image.alpha, image.black_level, image.white_level, image.metadata)
         computed_at_s = self._clock()
@@ -267,9 +285,9 @@ class Denoiser:
         timings = self._timings(job, submission, decoded_at_s=decoded_at_s, computed_at_s=computed_at_s)
         outcome = Outcome(geometry.container, data, answer, findings, timings)
         self._observe(outcome, header, order.model)
-        job.on_done(job, outcome)
+        return outcome
 
-    async def _computed(self, job: Job, tiles: TiledImage, geometry: Geometry) -> Submission:
+    async def _computed(self, job: Job, tiles: TiledImage, geometry: Geometry, steps: "_Steps") -> Submission:
         future: asyncio.Future[Submission] = asyncio.get_running_loop().create_future()
 
         def done(submission: Submission, error: ServiceError | None) -> None:
@@ -280,16 +298,8 @@ class Denoiser:
             else:
                 future.set_result(submission)
 
-        steps = job.running
-        self._submit(job, tiles, geometry, done)
-        units, job.running = job.running, steps
-        assert units is not None
-        try:
-            return await future
-        except asyncio.CancelledError:
-            # The units' lanes may still use the image: the room is theirs to give back.
-            units.close()
-            raise
+        steps.units = _Units(job, self._submit(job, tiles, geometry, done), self._batcher)
+        return await future
 
     def _submit(
         self,
@@ -305,7 +315,7 @@ class Denoiser:
             job.leave_queue()
             on_done(submission, error)
 
-        submission = self._batcher.submit(
+        return self._batcher.submit(
             tiles,
             group=geometry.group,
             unit_count=geometry.plan.tile_count,
@@ -316,8 +326,6 @@ class Denoiser:
             on_done=computed,
             on_unit=on_unit,
         )
-        job.running = _Units(job, submission, self._batcher)
-        return submission
 
     async def _in_codec(self, job: Job, header: ImageHeader, function: Callable[[], R]) -> R:
         return await self._codecs.run(
@@ -369,6 +377,24 @@ class _Observer:
 _STAGES = (Stage.DECODE, Stage.QUEUE, Stage.COMPUTE, Stage.ENCODE, Stage.TOTAL)
 
 
+class _Closed:
+    """An image that nobody waited for any more before anything worked for it."""
+
+    __slots__ = ()
+
+    def close(self) -> None:
+        """It is."""
+
+
+_CLOSED = _Closed()
+
+
+def _tell_unless_closed(job: Job, end: Outcome | Exception) -> None:
+    """For images that nothing works for."""
+    if job.running is None:
+        job.on_done(job, end)
+
+
 class _Units:
     """An image whose units are in the batcher."""
 
@@ -384,28 +410,47 @@ class _Units:
 
 
 class _Steps:
-    """An image on its way through several stages, as a task of its own."""
+    """An image on its way through several stages, as a task of its own.
 
-    def __init__(self, job: Job, steps: Coroutine[None, None, None]) -> None:
+    Attributes:
+        units: its units, once they are in the batcher.
+    """
+
+    def __init__(self, job: Job, steps: Callable[["_Steps"], Coroutine[None, None, Outcome]]) -> None:
+        self.units: _Units | None = None
         self._job = job
-        self._is_in_lanes = False
+        self._is_closed = False
         self._task = asyncio.create_task(self._run(steps))
 
-    async def _run(self, steps: Coroutine[None, None, None]) -> None:
+    async def _run(self, steps: Callable[["_Steps"], Coroutine[None, None, Outcome]]) -> None:
+        end: Outcome | Exception
         try:
-            await steps
+            end = await steps(self)
         except Exception as error:  # noqa: BLE001 -- a job's failure is its outcome, whatever it is
-            self._job.on_done(self._job, error)
+            end = error
+        self._job.on_done(self._job, end)
 
     def close(self) -> None:
-        self._task.cancel()
-        self._job.release()
+        if self._task.done():
+            self._give_back()
+        elif not self._is_closed:
+            # A codec's thread that has the image keeps the task until it is done with it.
+            self._is_closed = True
+            self._task.cancel()
+            self._task.add_done_callback(lambda _: self._give_back())
+
+    def _give_back(self) -> None:
+        if self.units is not None:
+            self.units.close()
+        else:
+            self._job.release()
 
 
 class _StackRun:
     """Small images side by side: each is told by itself, and leaves by itself."""
 
-    submission: Submission
+    # None before the batcher has them, and when they run at once.
+    submission: Submission | None = None
 
     def __init__(
         self,
@@ -425,6 +470,9 @@ class _StackRun:
         # None once it was told, or closed.
         self._waiting: list[Job | None] = list(jobs)
         self._waiting_count = len(jobs)
+        # Closed while a lane may use its samples; None once its unit has ended.
+        self._leaving: list[Job | None] = [None] * len(jobs)
+        self._has_ended = [False] * len(jobs)
         self._answered_count = 0
         self._nothing_found: Findings | None = None
         self._timings: Timings | None = None
@@ -434,8 +482,10 @@ class _StackRun:
 
     def end_one(self, submission: Submission, index: int, error: ServiceError | None) -> None:
         """A unit ended."""
+        self._has_ended[index] = True
         job = self._take(index)
         if job is None:
+            self._release(index)
             return
         if error is not None:
             job.on_done(job, error)
@@ -447,10 +497,11 @@ class _StackRun:
         )
 
     def show(self) -> None:
-        """Counts those that were answered; once for all, because it costs as much as for one."""
-        if self._timings is not None:
+        """Counts those that were answered; a pack at a time, because it costs as much as for one."""
+        count, self._answered_count = self._answered_count, 0
+        if count and self._timings is not None:
             outcome = Outcome(Container.RAW, b"", None, None, self._timings)
-            self._observe(outcome, self._order.geometry.header, self._order.model, count=self._answered_count)
+            self._observe(outcome, self._order.geometry.header, self._order.model, count=count)
 
     def end(self, submission: Submission, error: ServiceError | None) -> None:
         """All units have ended, or none will any more."""
@@ -464,10 +515,22 @@ class _StackRun:
 
     def close(self, index: int, job: Job) -> None:
         """Nobody waits for one of the images."""
-        if self._take(index) is not None and self._waiting_count == 0:
-            self._batcher.withdraw(self.submission, on_still=job.release)
-        else:
+        self._take(index)
+        self._leaving[index] = job
+        if self._has_ended[index]:
+            self._release(index)
+        elif self._waiting_count == 0 and self.submission is not None:
+            self.show()
+            self._batcher.withdraw(self.submission, on_still=self._release_all)
+
+    def _release(self, index: int) -> None:
+        job, self._leaving[index] = self._leaving[index], None
+        if job is not None:
             job.release()
+
+    def _release_all(self) -> None:
+        for index in range(len(self._leaving)):
+            self._release(index)
 
     def _take(self, index: int) -> Job | None:
         job = self._waiting[index]
@@ -492,6 +555,7 @@ class _StackRun:
     def _timings_of(self, job: Job, submission: Submission) -> Timings:
         """The same for all images of a pack: they came in one turn of the event loop, and ran together."""
         if self._timings is None or self._timed_at_s != submission.ended_at_s:
+            self.show()
             self._timed_at_s = submission.ended_at_s
             now_s = self._clock()
             self._timings = Timings(

@@ -23,6 +23,8 @@ from service.types import Data
 M = TypeVar("M", bound=Message)
 
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
+# Of the fifth byte of a number.
+_MOST_SHIFT: Final = 28
 
 
 class Split(NamedTuple):
@@ -350,9 +352,9 @@ def parse(kind: type[M], message: bytes) -> M:
 
 
 def _varint(message: bytes, at: int, stop: int) -> tuple[int, int]:
-    """The number that begins at ``at``, and where it ends."""
+    """The number that begins at ``at``, and where it ends; usual ones have five bytes at most, as lengths must."""
     value = shift = 0
-    while at < stop:
+    while at < stop and shift <= _MOST_SHIFT:
         byte = message[at]
         at += 1
         value |= (byte & 0x7F) << shift

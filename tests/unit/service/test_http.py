@@ -13,9 +13,14 @@ from service.metrics import Metrics
 
 
 @asynccontextmanager
-async def listening(metrics: Metrics, is_ready: Callable[[], bool] = lambda: True) -> AsyncIterator[str]:
+async def listening(
+    metrics: Metrics,
+    is_ready: Callable[[], bool] = lambda: True,
+    stuck_lane_count: Callable[[], int] = lambda: 0,
+) -> AsyncIterator[str]:
     """The server's address while it listens."""
-    server = HttpServer(build_http_app(metrics=metrics, is_ready=is_ready))
+    app = build_http_app(metrics=metrics, is_ready=is_ready, stuck_lane_count=stuck_lane_count)
+    server = HttpServer(app)
     port = await server.start("127.0.0.1", 0)
     assert port > 0
     try:
@@ -41,9 +46,11 @@ async def test_prometheus_gets_its_own_format(metrics: Metrics) -> None:
 
 
 async def test_every_scrape_shows_the_present(metrics: Metrics) -> None:
+    queued_count = 0
+    metrics.queued_units.follow(lambda: queued_count)
     async with listening(metrics) as address:
         before = await get(address + "/metrics")
-        metrics.queued_units.set(5)
+        queued_count = 5
         after = await get(address + "/metrics")
     assert "denoised_queued_units 0.0" in before[2]
     assert "denoised_queued_units 5.0" in after[2]
@@ -58,6 +65,16 @@ async def test_readiness_follows_the_service_and_liveness_does_not(metrics: Metr
                 lifecycle.enter(state)
             answers.append(((await get(address + "/readyz"))[0], (await get(address + "/healthz"))[0]))
     assert answers == [(503, 200), (200, 200), (503, 200)]
+
+
+async def test_a_process_whose_lane_hangs_is_not_alive_until_it_comes_back(metrics: Metrics) -> None:
+    """The probe that fails gets it restarted; readiness is another matter, other lanes may serve."""
+    counts = iter([0, 2, 0])
+    async with listening(metrics, stuck_lane_count=lambda: next(counts)) as address:
+        answers = [await get(address + "/healthz") for _ in range(3)]
+        assert (await get(address + "/readyz"))[0] == 200
+    assert [status for status, _, _ in answers] == [200, 503, 200]
+    assert "2 lanes hang" in answers[1][2]
 
 
 @pytest.mark.parametrize("path", ["/", "/metrics/", "/debug"])
@@ -75,7 +92,7 @@ async def test_nothing_listens_after_the_stop(metrics: Metrics) -> None:
 
 async def test_a_taken_port_is_an_error_of_the_system(metrics: Metrics) -> None:
     async with listening(metrics) as address:
-        second = HttpServer(build_http_app(metrics=metrics, is_ready=lambda: True))
+        second = HttpServer(build_http_app(metrics=metrics, is_ready=lambda: True, stuck_lane_count=lambda: 0))
         with pytest.raises(OSError, match="address already in use"):
             await second.start("127.0.0.1", int(address.rsplit(":", 1)[1]))
         await second.stop()
