@@ -19,7 +19,7 @@ from service.codec_pool import CodecPool
 from service.cost import CostModel
 from service.errors import CapabilityMissing, DeadlineExceeded, ServiceError, UnsupportedImage
 from service.image_tiles import BandedImage, TiledImage, WholeImage, noise_sigma_levels
-from service.job import Findings, Geometry, Job, Options, Outcome, RawOrder, Timings
+from service.job import NO_TIME, Findings, Geometry, Job, Options, Outcome, RawOrder, Timings
 from service.metrics import Metrics, Stage
 from service.pixels import Scale
 from service.registry import Model
@@ -69,10 +69,9 @@ class Denoiser:
         else:
             header = codec.sniff(bytes(job.data), claimed=order.claimed)
             geometry = self.geometry(header, order.model, order.options)
-        if order.options.strength == 0.0 and geometry.container is geometry.header.container:
-            # The input's own bytes are the answer.
-            untouched = Outcome(geometry.container, job.data, None, None, Timings(0.0, 0.0, 0.0, 0.0, 0.0))
-            asyncio.get_running_loop().call_soon(job.on_done, job, untouched)
+        if geometry.returns_input(order.options):
+            untouched = Outcome(geometry.container, job.data, None, None, NO_TIME)
+            asyncio.get_running_loop().call_soon(_tell_unless_closed, job, untouched)
             return
         is_raw = geometry.header.container is Container.RAW
         held = held_bytes(geometry.header, encoded_bytes=len(job.data), is_raw=is_raw)
@@ -125,10 +124,11 @@ class Denoiser:
 
     def close(self, job: Job) -> None:
         """Its call is over, answered or not: what has not run is dropped, its room is free once nothing uses it."""
-        if job.running is not None:
-            job.running.close()
-        else:
+        if job.running is None:
+            job.running = _CLOSED
             job.release()
+        else:
+            job.running.close()
 
     def geometry(self, header: ImageHeader, model: Model, options: Options, *, in_chunks: bool = False) -> Geometry:
         """What an image of this size asks of a model.
@@ -194,7 +194,9 @@ class Denoiser:
 
     def _start_stack(self, key: tuple[RawOrder, Client, int]) -> None:
         order, client, _ = key
-        jobs = self._stacks.pop(key)
+        jobs = [job for job in self._stacks.pop(key) if job.running is not _CLOSED]
+        if not jobs:
+            return
         stack = Stack(order, [job.data for job in jobs])
         run = _StackRun(stack, jobs, order, batcher=self._batcher, clock=self._clock, observe=self._observe)
         run.submission = self._batcher.submit(
@@ -366,6 +368,16 @@ class _Units:
         self._batcher.withdraw(self._submission, on_still=self._job.release)
 
 
+class _Closed:
+    """What works for a job that was closed before anything did: what was put off until then finds this."""
+
+    def close(self) -> None:
+        """Closed it is."""
+
+
+_CLOSED = _Closed()
+
+
 class _Steps:
     """An image on its way through several stages, as a task of its own."""
 
@@ -484,6 +496,11 @@ class _StackMember:
 
     def close(self) -> None:
         self._run.close(self._index, self._job)
+
+
+def _tell_unless_closed(job: Job, outcome: Outcome) -> None:
+    if job.running is not _CLOSED:
+        job.on_done(job, outcome)
 
 
 def _findings(tiles: TiledImage, submission: Submission) -> Findings:
