@@ -200,7 +200,7 @@ class _Rows:
     def feed(self, chunk: Chunk) -> None:
         self._received.take(chunk)
         self._rest = memoryview(chunk.data)
-        self._work_on()
+        self._go_on()
 
     def close(self) -> None:
         self._answer.close()
@@ -218,7 +218,7 @@ class _Rows:
             self._go_on()
 
     def _go_on(self) -> None:
-        """Passes on what is done, which makes room for more."""
+        """Passes on what is done, which makes room for more; over it is with the last chunk, though that be empty."""
         while not self._answer.is_full and (rows := self._image.fetch()) is not None:
             self._answer.put(rows.data)
             if self._tell is not None:
@@ -232,7 +232,7 @@ class _Rows:
         if self._outcome is None:
             self._work_on()
             self._on_room()
-        elif self._answer.is_passed_on:
+        elif self._answer.is_passed_on and self._received.is_complete:
             outcome, self._outcome = self._outcome, None
             self._on_done(outcome)
 
