@@ -231,6 +231,7 @@ class Service:
             limits=RpcLimits(
                 default_timeout_s=settings.default_timeout_s,
                 message_bytes=settings.message_bytes,
+                chunk_bytes=settings.chunk_bytes,
                 image_pixels=settings.image_pixels,
                 chunked_image_pixels=settings.chunked_image_pixels,
                 batch_image_count=settings.batch_image_count,

@@ -153,7 +153,10 @@ class BandedImage(TiledImage):
     @staticmethod
     def held_bytes(header: ImageHeader, plan: tiling.TilePlan) -> int:
         """The most that it holds."""
-        band_count = min(_ROWS_AT_WORK + _ROWS_AHEAD + 1, plan.rows.span_count)
+        rows = plan.rows
+        # The bytes that complete a row of tiles begin those that overlap it.
+        overlapping_count = -(-rows.edge_px // (rows.edge_px - 2 * rows.halo_px)) if rows.span_count > 1 else 0
+        band_count = min(_ROWS_AT_WORK + _ROWS_AHEAD + overlapping_count, rows.span_count)
         return 2 * band_count * plan.rows.edge_px * (header.decoded_bytes // header.height_px)
 
     @property
@@ -167,9 +170,12 @@ class BandedImage(TiledImage):
         rows = min(self._arrived_row_count, self._fetched_row_count + _ROWS_AT_WORK)
         return rows * self.plan.columns.span_count
 
-    def feed(self, data: Data) -> None:
-        """The next bytes of the samples; never more than are left."""
-        start, stop = self.received_bytes, self.received_bytes + len(data)
+    def feed(self, data: Data) -> int:
+        """Takes the next bytes of the samples, as many as there is room for; returns how many.
+
+        ``data`` has never more than are left.
+        """
+        start, stop = self.received_bytes, min(self.received_bytes + len(data), self._room_until_byte())
         view = np.frombuffer(data, np.uint8)
         for row in range(self._arrived_row_count, self.plan.rows.span_count):
             if self.plan.rows.span(row).read_px * self._row_bytes >= stop:
@@ -182,6 +188,7 @@ class BandedImage(TiledImage):
             if stop >= band.stop_byte:
                 self._arrived_row_count = row + 1
         self.received_bytes = stop
+        return stop - start
 
     def note_done(self, index: int) -> None:
         """Tile ``index`` has been written."""
@@ -205,6 +212,14 @@ class BandedImage(TiledImage):
     def place(self, index: int) -> Samples:
         _, column = self.plan.tile(index)
         return self._bands[self._row_of(index)].answer[:, column.keep_px : column.stop_px]
+
+    def _room_until_byte(self) -> int:
+        """Where in the samples the last row of tiles ends that there is room for."""
+        rows = self.plan.rows
+        row = self._fetched_row_count + _ROWS_AT_WORK + _ROWS_AHEAD - 1
+        if row >= rows.span_count:
+            return self._header.decoded_bytes
+        return min(rows.span(row).read_px + rows.edge_px, self._header.height_px) * self._row_bytes
 
     def _row_of(self, index: int) -> int:
         return index // self.plan.columns.span_count

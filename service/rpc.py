@@ -38,6 +38,7 @@ class RpcLimits:
 
     default_timeout_s: float
     message_bytes: int
+    chunk_bytes: int
     image_pixels: int
     chunked_image_pixels: int
     batch_image_count: int
@@ -164,6 +165,7 @@ class DenoiseMethods:
                 items_in_flight=self._limits.stream_items_in_flight,
                 default_timeout_s=self._limits.default_timeout_s,
                 message_bytes=self._limits.message_bytes,
+                chunk_bytes=self._limits.chunk_bytes,
             ),
             lifecycle=self._lifecycle,
             in_flight=self._in_flight,

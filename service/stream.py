@@ -16,7 +16,15 @@ from denoised.v1 import denoised_pb2 as pb
 from service import wire
 from service.batcher import Client
 from service.convert import Recipe, Recipes, Replies, too_large
-from service.errors import ClientGone, InvalidChunks, InvalidOption, ItemCancelled
+from service.errors import (
+    ClientGone,
+    DeadlineExceeded,
+    InvalidChunks,
+    InvalidOption,
+    ItemCancelled,
+    QueueFull,
+    ServiceError,
+)
 from service.job import Job, Outcome
 from service.lifecycle import InFlight, Lifecycle
 from service.pipeline import Denoiser
@@ -25,6 +33,8 @@ from service.upload import Upload, open_upload
 _ITEM_ID_LENGTH = 128
 # Ids of refused uploads whose chunks may still be on their way.
 _REFUSED_UPLOADS_MOST = 1024
+# When one of a stream's images in chunks may have come.
+_RETRY_UPLOAD_S = 1.0
 
 
 class Wire(Protocol):
@@ -44,14 +54,18 @@ class StreamLimits:
     """What one stream may hold.
 
     Attributes:
-        items_in_flight: unanswered items; at this many the server stops reading.
+        items_in_flight: unanswered items that the client has nothing more to send of; at this many the server stops
+            reading. Images whose chunks are still coming are counted apart: as many, and further ones are refused,
+            because they would never come if nothing were read.
         default_timeout_s: of items that state none.
-        message_bytes: largest answer.
+        message_bytes: largest answer in one message.
+        chunk_bytes: of an answer that leaves in chunks.
     """
 
     items_in_flight: int
     default_timeout_s: float
     message_bytes: int
+    chunk_bytes: int
 
 
 @dataclass(slots=True, eq=False)
@@ -62,6 +76,7 @@ class Item:
     recipe: Recipe | None = None
     job: Job | None = None
     upload: Upload | None = None
+    timer: asyncio.TimerHandle | None = None
 
 
 class ItemStream:
@@ -99,7 +114,7 @@ class ItemStream:
         self._refused_uploads: dict[str, None] = {}
         # Taken and not written yet; items leave the others as soon as their answer is known.
         self._unwritten: set[Item] = set()
-        self._outbox: deque[tuple[bytes, Callable[[], None]]] = deque()
+        self._outbox: deque[tuple[Item, bytes, Callable[[], None]]] = deque()
         self._is_read = False
         self._to_write = asyncio.Event()
         self._to_read = asyncio.Event()
@@ -108,17 +123,21 @@ class ItemStream:
         """Returns when the client has sent its last frame and every item is answered.
 
         Raises:
-            ClientGone: an answer could not be written. Items that were still running are stopped.
+            ClientGone: an answer could not be written.
+            InvalidMessage: the client sent bytes that are no frame; whose they were nobody knows.
+
+        In any case items that were still running are stopped.
         """
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._read_all())
                 group.create_task(self._write_all())
-        except ExceptionGroup as group_error:
-            gone, others = group_error.split(ClientGone)
-            if gone is None or others is not None:
+        except ExceptionGroup as failures:
+            expected, others = failures.split(ServiceError)
+            if expected is None or others is not None:
                 raise
-            raise ClientGone("the client went away with answers unread") from group_error
+            failure = expected.exceptions[0]
+            raise failure from failure.__cause__
         finally:
             for item in self._unwritten:
                 self._close(item)
@@ -131,19 +150,27 @@ class ItemStream:
                 self._to_read.clear()
                 await self._to_read.wait()
         self._is_read = True
-        for item in [self._items[item_id] for item_id in self._uploads if not self._uploads[item_id].is_complete]:
-            self._end(item, InvalidChunks("the stream ended before the image's last chunk", field="chunk.last"))
+        for item_id in [item_id for item_id, upload in self._uploads.items() if not upload.is_complete]:
+            self._end(
+                self._items[item_id],
+                InvalidChunks("the stream ended before the image's last chunk; send all of it", field="chunk.last"),
+            )
         self._to_write.set()
 
     def _has_room(self) -> bool:
-        return len(self._unwritten) < self._limits.items_in_flight and all(
-            upload.wants_data for upload in self._uploads.values()
+        arriving = self._arriving()
+        return len(self._unwritten) - len(arriving) < self._limits.items_in_flight and all(
+            upload.wants_data for upload in arriving
         )
+
+    def _arriving(self) -> list[Upload]:
+        """Images whose chunks are still to come."""
+        return [upload for upload in self._uploads.values() if not upload.is_complete]
 
     async def _write_all(self) -> None:
         while True:
             while self._outbox:
-                message, after = self._outbox.popleft()
+                _, message, after = self._outbox.popleft()
                 try:
                     await self._call.write(message)
                 except Exception as error:  # gRPC's own exceptions for a call that is gone are not public
@@ -196,6 +223,7 @@ class ItemStream:
             )
             self._denoiser.start(item.job)
         elif isinstance(frame.content, pb.ImageHeader):
+            self._check_upload_count()
             item.recipe = self._recipes.of_header(frame.content)
             item.upload = self._uploads[item.item_id] = open_upload(
                 frame.content,
@@ -203,31 +231,61 @@ class ItemStream:
                 denoiser=self._denoiser,
                 client=self._client,
                 deadline_s=deadline_s,
+                chunk_bytes=self._limits.chunk_bytes,
                 on_done=lambda end: self._done(item, end),
                 on_room=self._to_read.set,
-                send=lambda data, last, after: self._put(wire.stream_chunk(item.item_id, data, last=last), after),
+                send=lambda data, last, after: self._put(item, wire.stream_chunk(item.item_id, data, last=last), after),
                 tell=lambda progress: self._put(
-                    pb.DenoiseStreamResponse(item_id=item.item_id, progress=progress).SerializeToString(), _nothing
+                    item,
+                    pb.DenoiseStreamResponse(item_id=item.item_id, progress=progress).SerializeToString(),
+                    _nothing,
                 ),
             )
+            # What came before this header has come.
+            self._refused_uploads.pop(item.item_id, None)
+            # Whatever it waits for: chunks that do not come, the network, or a client that does not read.
+            item.timer = asyncio.get_running_loop().call_later(deadline_s - self._clock(), self._expire, item)
         else:
             raise InvalidOption("the frame is empty; send a request", field="frame")
 
+    def _check_upload_count(self) -> None:
+        count, limit = len(self._arriving()), self._limits.items_in_flight
+        if count >= limit:
+            raise QueueFull(
+                f"the chunks of {count} images of this stream are still to come; the limit is {limit}; send one of "
+                "them to its end first, or open another stream",
+                retry_after_s=_RETRY_UPLOAD_S,
+                metadata={"cap": "requests", "value": str(count), "offered": "1", "limit": str(limit)},
+            )
+
+    def _expire(self, item: Item) -> None:
+        if self._items.get(item.item_id) is item:
+            self._end(
+                item,
+                DeadlineExceeded(
+                    "the deadline passed before the image had come and its answer had gone; allow more time"
+                ),
+            )
+
     def _take_chunk(self, item_id: str, chunk: wire.Chunk) -> None:
         upload = self._uploads.get(item_id)
-        if upload is not None:
+        is_refused = item_id in self._refused_uploads
+        if upload is not None and not (upload.is_complete and is_refused):
             try:
                 upload.feed(chunk)
             except Exception as error:  # noqa: BLE001 -- an item's failure is its outcome, whatever it is
                 self._end(self._items[item_id], error)
-        elif item_id not in self._refused_uploads:
+            else:
+                return
+        elif not is_refused:
             item = Item(item_id)
             self._unwritten.add(item)
             self._in_flight.enter()
-            self._ignore_chunks(item_id)
             self._end(item, InvalidChunks("the chunk belongs to no image; send its header first", field="chunk"))
         if chunk.last:
             self._refused_uploads.pop(item_id, None)
+        else:
+            self._ignore_chunks(item_id)
 
     def _ignore_chunks(self, item_id: str) -> None:
         """Of an image that was refused, more chunks may be on their way; they get no further answer."""
@@ -249,8 +307,10 @@ class ItemStream:
 
     def _end(self, item: Item, error: Exception) -> None:
         """The item's answer is a refusal, unless it has one."""
-        if item.upload is not None and not item.upload.is_complete:
-            self._ignore_chunks(item.item_id)
+        if item.upload is not None:
+            if not item.upload.is_complete:
+                self._ignore_chunks(item.item_id)
+            self._outbox = deque(entry for entry in self._outbox if entry[0] is not item)
         self._close(item)
         result = pb.DenoiseResult(status=self._count(error))
         self._answer(item, pb.DenoiseStreamResponse(item_id=item.item_id, result=result).SerializeToString())
@@ -265,13 +325,15 @@ class ItemStream:
             self._in_flight.leave()
             self._close(item)
 
-        self._put(message, written)
+        self._put(item, message, written)
 
-    def _put(self, message: bytes, after: Callable[[], None]) -> None:
-        self._outbox.append((message, after))
+    def _put(self, item: Item, message: bytes, after: Callable[[], None]) -> None:
+        self._outbox.append((item, message, after))
         self._to_write.set()
 
     def _close(self, item: Item) -> None:
+        if item.timer is not None:
+            item.timer.cancel()
         if item.job is not None:
             self._denoiser.close(item.job)
         if item.upload is not None:

@@ -1,31 +1,24 @@
 """An image that comes in chunks, and whose answer leaves in chunks.
 
 Raw samples in rows are worked on as they arrive (:class:`_Rows`); a file, and samples in any other order, can't be
-looked at before its last byte is there (:class:`_Whole`). Both keep what they hold within what was admitted: they stop
-wanting data while the network is behind, and the network stops while the client does not read.
+looked at before its last byte is there (:class:`_Whole`); samples that nothing is to be done to go back as they come
+(:class:`_Untouched`). All keep what they hold within what was admitted: they stop wanting data while the network is
+behind, and the network stops while the client does not read.
 """
 
-from collections import deque
 from collections.abc import Callable
-from functools import partial
 from typing import Protocol
 
 from denoised.v1 import denoised_pb2 as pb
 from service.batcher import Client
+from service.chunks import UNSENT_MOST_BYTES, Answer, Received, Send
 from service.convert import Recipe
 from service.errors import InvalidChunks
 from service.image_tiles import BandedImage
-from service.job import FileOrder, Job, Outcome, RawOrder
+from service.job import NO_TIME, FileOrder, Job, Outcome, RawOrder
 from service.pipeline import Denoiser
-from service.types import Data
+from service.types import Container
 from service.wire import Chunk
-
-CHUNK_BYTES = 256 * 1024
-# Of an answer that has been made and not been sent.
-_UNSENT_MOST_BYTES = 4 * 1024 * 1024
-
-Send = Callable[[Data, bool, Callable[[], None]], None]
-"""Sends a part of the answer, the last one or not, and calls back when it has left."""
 
 
 class Upload(Protocol):
@@ -42,7 +35,7 @@ class Upload(Protocol):
         ...
 
     def feed(self, chunk: Chunk) -> None:
-        """Takes the next chunk. Raises what shall become of the item."""
+        """Takes the next chunk, while :attr:`wants_data`. Raises what shall become of the item."""
         ...
 
     def close(self) -> None:
@@ -57,6 +50,7 @@ def open_upload(
     denoiser: Denoiser,
     client: Client,
     deadline_s: float,
+    chunk_bytes: int,
     on_done: Callable[[Outcome | Exception], None],
     on_room: Callable[[], None],
     send: Send,
@@ -65,6 +59,7 @@ def open_upload(
     """Begins an item in chunks.
 
     Args:
+        chunk_bytes: most of the answer's data in one chunk.
         on_done: told what became of it; the answer's data went through ``send`` before.
         on_room: told when :attr:`Upload.wants_data` may have become true.
 
@@ -85,90 +80,80 @@ def open_upload(
                 f"size_bytes is {header.size_bytes}; the samples that the header describes have {samples_bytes}",
                 field="header.size_bytes",
             )
+        if order.geometry.returns_input(order.options):
+            return _Untouched(
+                samples_bytes, denoiser=denoiser, chunk_bytes=chunk_bytes, on_done=on_done, on_room=on_room, send=send
+            )
         if order.is_rowwise:
             return _Rows(
                 order,
                 denoiser=denoiser,
                 client=client,
                 deadline_s=deadline_s,
+                chunk_bytes=chunk_bytes,
                 on_done=on_done,
                 on_room=on_room,
                 send=send,
                 tell=tell if header.progress else None,
             )
+    elif header.size_bytes < 1:
+        raise InvalidChunks(
+            f"size_bytes is {header.size_bytes}; a file has 1 byte or more, say how many", field="header.size_bytes"
+        )
     return _Whole(
         order,
         header.size_bytes,
         denoiser=denoiser,
         client=client,
         deadline_s=deadline_s,
+        chunk_bytes=chunk_bytes,
         on_done=on_done,
         send=send,
     )
 
 
-class _Received:
-    """Counts what has come of an image against what was announced."""
+class _Untouched:
+    """Samples that are their own answer."""
 
-    def __init__(self, size_bytes: int) -> None:
-        self.size_bytes = size_bytes
-        self.count_bytes = 0
-        self.is_complete = False
-
-    def take(self, chunk: Chunk) -> None:
-        """Raises InvalidChunks when the chunk does not fit the announcement."""
-        if self.is_complete:
-            raise InvalidChunks("the image had its last chunk; begin another with a header", field="chunk")
-        self.count_bytes += len(chunk.data)
-        if self.count_bytes > self.size_bytes or (chunk.last and self.count_bytes < self.size_bytes):
-            raise InvalidChunks(
-                f"the chunks have {self.count_bytes} bytes{' in all' if chunk.last else ''}; "
-                f"the header announced {self.size_bytes}",
-                field="chunk.data",
-            )
-        self.is_complete = chunk.last
-
-
-class _Answer:
-    """The answer's data on its way out, in chunks; little of it at a time."""
-
-    def __init__(self, size_bytes: int, *, send: Send, on_left: Callable[[], None]) -> None:
-        """``on_left`` is told whenever some has left."""
-        self._left_to_send_bytes = size_bytes
-        self._send = send
-        self._on_left = on_left
-        self._pending: deque[memoryview] = deque()
-        self._unsent_bytes = 0
+    def __init__(
+        self,
+        size_bytes: int,
+        *,
+        denoiser: Denoiser,
+        chunk_bytes: int,
+        on_done: Callable[[Outcome | Exception], None],
+        on_room: Callable[[], None],
+        send: Send,
+    ) -> None:
+        self._received = Received(size_bytes)
+        self._answer = Answer(size_bytes, chunk_bytes=chunk_bytes, send=send, on_left=self._go_on)
+        self._on_done = on_done
+        self._on_room = on_room
+        self._room = denoiser.reserve(min(size_bytes, UNSENT_MOST_BYTES))
 
     @property
-    def is_full(self) -> bool:
-        """Whether more should wait until some has left."""
-        return bool(self._pending) or self._unsent_bytes >= _UNSENT_MOST_BYTES
+    def wants_data(self) -> bool:
+        return not self._answer.is_full
 
     @property
-    def is_passed_on(self) -> bool:
-        """Whether all of it is on its way: what is sent now comes after it."""
-        return self._left_to_send_bytes == 0
+    def is_complete(self) -> bool:
+        return self._received.is_complete
 
-    def put(self, data: Data) -> None:
-        """The next bytes of the answer."""
-        self._pending.append(memoryview(data).cast("B"))
-        self._pump()
+    def feed(self, chunk: Chunk) -> None:
+        self._received.take(chunk)
+        self._answer.put(chunk.data)
+        self._go_on()
 
-    def _pump(self) -> None:
-        while self._pending and self._unsent_bytes < _UNSENT_MOST_BYTES:
-            data = self._pending.popleft()
-            part, rest = data[:CHUNK_BYTES], data[CHUNK_BYTES:]
-            if rest:
-                self._pending.appendleft(rest)
-            self._unsent_bytes += len(part)
-            self._left_to_send_bytes -= len(part)
-            self._send(part, self._left_to_send_bytes == 0, partial(self._note_left, len(part)))
+    def close(self) -> None:
+        self._answer.close()
+        self._room.release()
 
-    def _note_left(self, size_bytes: int) -> None:
-        self._unsent_bytes -= size_bytes
-        self._pump()
-        self._on_left()
+    def _go_on(self) -> None:
+        if not self._received.is_complete:
+            self._on_room()
+        elif self._answer.is_passed_on:
+            self._answer.close()
+            self._on_done(Outcome(Container.RAW, b"", None, None, NO_TIME))
 
 
 class _Rows:
@@ -181,6 +166,7 @@ class _Rows:
         denoiser: Denoiser,
         client: Client,
         deadline_s: float,
+        chunk_bytes: int,
         on_done: Callable[[Outcome | Exception], None],
         on_room: Callable[[], None],
         send: Send,
@@ -188,8 +174,10 @@ class _Rows:
     ) -> None:
         geometry = order.geometry
         size_bytes = geometry.header.decoded_bytes
-        self._received = _Received(size_bytes)
-        self._answer = _Answer(size_bytes, send=send, on_left=self._go_on)
+        self._received = Received(size_bytes)
+        # Of the latest chunk, what the image has no room for yet.
+        self._rest = memoryview(b"")
+        self._answer = Answer(size_bytes, chunk_bytes=chunk_bytes, send=send, on_left=self._go_on)
         self._image = BandedImage(
             geometry.header, plan=geometry.plan, scale=order.scale, strength=order.options.strength
         )
@@ -203,7 +191,7 @@ class _Rows:
 
     @property
     def wants_data(self) -> bool:
-        return self._image.wants_data
+        return not self._rest and self._image.wants_data
 
     @property
     def is_complete(self) -> bool:
@@ -211,10 +199,11 @@ class _Rows:
 
     def feed(self, chunk: Chunk) -> None:
         self._received.take(chunk)
-        self._image.feed(chunk.data)
-        self._allow(self._image.available_count)
+        self._rest = memoryview(chunk.data)
+        self._go_on()
 
     def close(self) -> None:
+        self._answer.close()
         self._denoiser.close(self._job)
 
     def _tile_done(self, index: int) -> None:
@@ -229,7 +218,7 @@ class _Rows:
             self._go_on()
 
     def _go_on(self) -> None:
-        """Passes on what is done, which makes room for more."""
+        """Passes on what is done, which makes room for more; over it is with the last chunk, though that be empty."""
         while not self._answer.is_full and (rows := self._image.fetch()) is not None:
             self._answer.put(rows.data)
             if self._tell is not None:
@@ -241,11 +230,16 @@ class _Rows:
                     )
                 )
         if self._outcome is None:
-            self._allow(self._image.available_count)
+            self._work_on()
             self._on_room()
-        elif self._answer.is_passed_on:
+        elif self._answer.is_passed_on and self._received.is_complete:
             outcome, self._outcome = self._outcome, None
             self._on_done(outcome)
+
+    def _work_on(self) -> None:
+        """Takes in what there is room for, and has worked on what is there."""
+        self._rest = self._rest[self._image.feed(self._rest) :]
+        self._allow(self._image.available_count)
 
 
 class _Whole:
@@ -259,20 +253,23 @@ class _Whole:
         denoiser: Denoiser,
         client: Client,
         deadline_s: float,
+        chunk_bytes: int,
         on_done: Callable[[Outcome | Exception], None],
         send: Send,
     ) -> None:
-        self._received = _Received(size_bytes)
-        self._chunks: list[Data] = []
+        self._received = Received(size_bytes)
+        # One piece: many small chunks would take far more memory than their bytes.
+        self._data = bytearray()
         self._order = order
         self._denoiser = denoiser
         self._client = client
         self._deadline_s = deadline_s
+        self._chunk_bytes = chunk_bytes
         self._on_done = on_done
         self._send = send
         self._job: Job | None = None
         self._outcome: Outcome | None = None
-        self._answer: _Answer | None = None
+        self._answer: Answer | None = None
         self._room = denoiser.reserve(size_bytes)
 
     @property
@@ -285,16 +282,19 @@ class _Whole:
 
     def feed(self, chunk: Chunk) -> None:
         self._received.take(chunk)
-        self._chunks.append(chunk.data)
+        self._data += chunk.data
         if chunk.last:
-            data, self._chunks = b"".join(self._chunks), []
+            data, self._data = bytes(self._data), bytearray()
             # The image that they make up has a room of its own.
             self._room.release()
             self._job = Job(self._order, data, self._client, self._deadline_s, self._computed)
             self._denoiser.start(self._job)
 
     def close(self) -> None:
+        self._data = bytearray()
         self._room.release()
+        if self._answer is not None:
+            self._answer.close()
         if self._job is not None:
             self._denoiser.close(self._job)
 
@@ -303,7 +303,9 @@ class _Whole:
             self._on_done(end)
             return
         self._outcome = end._replace(data=b"")
-        self._answer = _Answer(memoryview(end.data).nbytes, send=self._send, on_left=self._go_on)
+        self._answer = Answer(
+            memoryview(end.data).nbytes, chunk_bytes=self._chunk_bytes, send=self._send, on_left=self._go_on
+        )
         self._answer.put(end.data)
         self._go_on()
 
