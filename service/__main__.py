@@ -88,6 +88,7 @@ def _serve(settings: Settings) -> int:
 
     from service.app import StartFailed, serve
     from service.logs import configure_logs
+    from service.profile import ProfileRefused
 
     configure_logs(settings)
 
@@ -99,7 +100,7 @@ def _serve(settings: Settings) -> int:
 
     try:
         uvloop.run(run())
-    except (ModelRefused, StartFailed) as error:
+    except (ModelRefused, ProfileRefused, StartFailed) as error:
         print(f"the service could not start: {error}", file=sys.stderr)
         return 1
     return 0
