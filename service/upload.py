@@ -85,7 +85,8 @@ def open_upload(
                 f"size_bytes is {header.size_bytes}; the samples that the header describes have {samples_bytes}",
                 field="header.size_bytes",
             )
-        if order.is_rowwise:
+        # At strength 0 the answer is the image's own bytes, which is known to the stages of whole images.
+        if order.is_rowwise and order.options.strength > 0.0:
             return _Rows(
                 order,
                 denoiser=denoiser,
