@@ -19,7 +19,8 @@ NARROW: Final = {
     "lane_count": 1,
     "batch_pixels": 1_300_000,
     "queue_requests": 16,
-    "queue_pixels": 2 * 256 * 256,
+    # The plug, and as much again as four units of 256 x 256.
+    "queue_pixels": 1_218_816 + 4 * 256 * 256,
     "memory_bytes": 16 * 2**20,
     "message_bytes": 4 * 2**20,
     "batch_image_count": 4,
