@@ -166,4 +166,9 @@ def stopped(service: RunningService) -> None:
     if service.process.poll() is None:
         service.process.send_signal(signal.SIGTERM)
     assert service.process.wait(LIMIT_S) == 0, service.log()
+    check_log(service)
+
+
+def check_log(service: RunningService) -> None:
+    """What clients do is no error of the service's."""
     assert not [line for line in service.log().splitlines() if '"level": "error"' in line or "Traceback" in line]

@@ -12,7 +12,6 @@ from tests.integration.harness import CHANNEL_OPTIONS, stub_of
 from tests.integration.plug import Plug
 from tests.integration.refusals import Refusal, refusal_of_status
 
-
 CHUNK_BYTES = 256 * 1024
 
 

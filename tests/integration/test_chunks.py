@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 from typing import Any, Final
 
 import grpc
@@ -12,8 +11,8 @@ import pytest
 from denoised.noise import keyed_rng
 from denoised.v1 import denoised_pb2 as pb
 from denoised.v1.denoised_pb2_grpc import DenoiseServiceStub
-from service.registry import MODEL_FILE
 from tests.integration import harness
+from tests.integration.conftest import FRUGAL
 from tests.integration.harness import LIMIT_S, RunningService, connected, until
 from tests.integration.oracle import Oracle
 from tests.integration.pictures import Samples, file_request, jpeg, noisy, png, raw_image, raw_request, samples_of
@@ -29,31 +28,7 @@ _ODD_BYTES: Final = 100_003
 # A few tiles below each other, of few pixels.
 _TALL = raw_request(noisy(2, 1500, 64))
 _TALL_TILE_COUNT: Final = 4
-_FRUGAL: Final = {"lane_count": 2, "memory_bytes": 200_000_000, "message_bytes": 4 * 2**20}
 _HUGE_SIDE_PX: Final = 5000
-
-
-@pytest.fixture(scope="module")
-def light() -> Oracle:
-    """A network so light that an image's way costs more than its pixels."""
-    return Oracle(Path(__file__).parents[1] / "models" / "bench-s" / "1" / MODEL_FILE)
-
-
-@pytest.fixture(scope="module")
-def frugal_service(light: Oracle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
-    folder = tmp_path_factory.mktemp("frugal")
-    store = folder / "store"
-    store.mkdir()
-    (store / light.contract.name).symlink_to(light.path.parents[1])
-    settings = _FRUGAL | {"models_dir": store, "default_model": light.contract.name}
-    with harness.running(folder, **settings) as service:
-        yield service
-
-
-@pytest.fixture
-def frugal(frugal_service: RunningService) -> Iterator[RunningService]:
-    yield frugal_service
-    until(lambda: not frugal_service.not_at_rest(), "queue, ledger and lanes were empty again")
 
 
 @pytest.fixture
@@ -169,8 +144,8 @@ async def test_an_image_larger_than_the_memory_goes_through(
     await stream.close()
 
     # One message would hold it three times.
-    assert 3 * huge.nbytes > _FRUGAL["memory_bytes"]
-    assert grown_bytes < _FRUGAL["memory_bytes"]
+    assert 3 * huge.nbytes > FRUGAL["memory_bytes"]
+    assert grown_bytes < FRUGAL["memory_bytes"]
     denoised = samples_of(answer.image)[..., 0]
     assert denoised.shape == huge.shape
     margin_px, side_px = light.contract.halo_px, 300
@@ -202,7 +177,7 @@ def test_who_sends_and_never_reads_is_held_up_and_ended_by_the_deadline(frugal: 
 
     assert code is grpc.StatusCode.DEADLINE_EXCEEDED
     assert 0 < len(taken) < len(chunks)
-    assert frugal.peak_bytes() - before_bytes < _FRUGAL["memory_bytes"]
+    assert frugal.peak_bytes() - before_bytes < FRUGAL["memory_bytes"]
     until(lambda: not frugal.not_at_rest(), "its room was free again")
 
 

@@ -10,7 +10,7 @@ from tests.integration.conftest import NARROW
 from tests.integration.harness import CHANNEL_OPTIONS, RunningService, connected, stub_of, until
 from tests.integration.pictures import noisy, raw_request
 from tests.integration.plug import Plug
-from tests.integration.refusals import refusal_of_error, refusal_of_status, refused, trailer
+from tests.integration.refusals import refusal_of_error, refusal_of_status, trailer
 
 _SMALL = [raw_request(noisy(seed, 64, 64)) for seed in range(NARROW["queue_requests"])]
 
