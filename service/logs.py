@@ -13,7 +13,7 @@ _log = structlog.get_logger()
 _GRPC_LOGGER: Final = "grpc._cython.cygrpc"
 # What grpc.aio logs, with a traceback, when a client hangs up while its answer is being written. The answer had been
 # handed over, so that no code of ours is told.
-_NOBODY_TO_ANSWER: Final = "ExecuteBatchError raised in core by servicer method [%s]"
+_NOBODY_TO_ANSWER: Final = "ExecuteBatchError raised in core by servicer method"
 
 
 def configure_logs(settings: Settings) -> None:
@@ -53,7 +53,7 @@ def configure_logs(settings: Settings) -> None:
 
 def _tell_of_clients_that_left(record: logging.LogRecord) -> bool:
     """A filter: what clients do is no error of the service's, and is told as the service tells it elsewhere."""
-    if record.msg != _NOBODY_TO_ANSWER:
+    if not record.getMessage().startswith(_NOBODY_TO_ANSWER):
         return True
     _log.info("nobody is there to be answered", detail=record.getMessage())
     return False

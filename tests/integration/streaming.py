@@ -41,7 +41,7 @@ def header_of(request: pb.DenoiseRequest, **fields: Any) -> tuple[pb.ImageHeader
     content = getattr(image, str(image.WhichOneof("content")))
     data: bytes = content.data
     content.data = b""
-    told = {"image": image, "options": request.options, "size_bytes": len(data)}
+    told: dict[str, Any] = {"image": image, "options": request.options, "size_bytes": len(data)}
     return pb.ImageHeader(**(told | fields)), data
 
 

@@ -51,13 +51,13 @@ def huge() -> Samples:
     rng = keyed_rng(25)
     y, x = np.mgrid[0:_HUGE_SIDE_PX, 0:_HUGE_SIDE_PX].astype(np.float32) / 300
     waves = 0.5 + 0.3 * np.sin(x + y * y) * np.cos(2 * y - x)
-    return np.clip(waves + 0.1 * rng.standard_normal(waves.shape, np.float32), 0, 1).astype(np.float32)
+    picture: Samples = np.clip(waves + 0.1 * rng.standard_normal(waves.shape, np.float32), 0, 1).astype(np.float32)
+    return picture
 
 
 def _of_type(picture: Samples, dtype: type[Any]) -> Samples:
-    if dtype is np.float32:
-        return picture.astype(np.float32) / np.float32(255)
-    return picture.astype(dtype) * dtype(257 if dtype is np.uint16 else 1)
+    scaled: Samples = picture.astype(dtype)
+    return scaled * dtype(257) if dtype is np.uint16 else scaled / dtype(255) if dtype is np.float32 else scaled
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
