@@ -89,6 +89,7 @@ def _serve(settings: Settings) -> int:
     from service.app import StartFailed, serve
     from service.logs import configure_logs
     from service.memory import keep_freed_blocks
+    from service.profile import ProfileRefused
 
     keep_freed_blocks()
     configure_logs(settings)
@@ -101,7 +102,7 @@ def _serve(settings: Settings) -> int:
 
     try:
         uvloop.run(run())
-    except (ModelRefused, StartFailed) as error:
+    except (ModelRefused, ProfileRefused, StartFailed) as error:
         print(f"the service could not start: {error}", file=sys.stderr)
         return 1
     return 0

@@ -20,11 +20,12 @@ from service.batcher import Batcher, BatcherOptions
 from service.codec_pool import CodecPool
 from service.cost import CostModel, ModelCost
 from service.cpu import usable_core_count
-from service.engine import TimedBatch, engine_options
+from service.engine import EngineOptions, TimedBatch, engine_options
 from service.http import HttpServer, build_http_app
 from service.lifecycle import InFlight, Lifecycle, State
 from service.metrics import Metrics
 from service.pipeline import Denoiser
+from service.profile import Profile, read_profile
 from service.registry import Model, Registry, load_models
 from service.rpc import SERVICE_NAME, DenoiseMethods, RpcLimits
 from service.scheduler import Scheduler
@@ -55,6 +56,7 @@ class Service:
     """All parts of a running service."""
 
     def __init__(self, settings: Settings, *, clock: Callable[[], float] = time.monotonic) -> None:
+        """Raises ProfileRefused when the profile that the settings name is not of this machine."""
         cores = usable_core_count()
         self._settings = settings
         self._registry_of_metrics = CollectorRegistry()
@@ -72,7 +74,8 @@ class Service:
             provider=settings.provider,
             gpu_memory_bytes=settings.gpu_memory_bytes,
         )
-        self._costs = CostModel()
+        self._profile = _profile_for(settings, self._engine_options)
+        self._costs = CostModel() if self._profile is None else CostModel(first_spread=self._profile.spread())
         self._codecs = CodecPool(thread_count=settings.codec_threads or cores, clock=clock)
         self._metrics.codec_jobs_queued.follow(lambda: self._codecs.queued_count)
         self._metrics.codec_jobs_busy.follow(lambda: self._codecs.busy_count)
@@ -117,6 +120,7 @@ class Service:
 
         Raises:
             ModelRefused: a model can't be served.
+            ProfileRefused: the profile is not of the models in the store.
             StartFailed: a port is taken, or the file that would say which ones are used can't be written.
         """
         self._show(State.STARTING)
@@ -189,12 +193,18 @@ class Service:
         return Registry(models, default_name=self._settings.default_model)
 
     def _add(self, model: Model) -> None:
-        assert model.warm_batch is not None
-        self._costs.add_model(model.key, ModelCost(_seconds_per_pixel(model.warm_batch)))
+        self._costs.add_model(model.key, self._cost_of(model))
         self._batcher.add_engine(model.key, model.engine)
         self._metrics.model_info[*model.key, model.digest].set(1)
         self._metrics.model_memory_bytes[model.key].set(model.resident_bytes)
         _log.info("model ready", model=model.contract.name, version=model.contract.version, digest=model.digest)
+
+    def _cost_of(self, model: Model) -> ModelCost:
+        """As measured before where there is a profile, else at the pace of its warm-up."""
+        if self._profile is not None:
+            return self._profile.cost_of(model.key, model.digest)
+        assert model.warm_batch is not None
+        return ModelCost(_seconds_per_pixel(model.warm_batch))
 
     async def _tick(self) -> None:
         """Now and then: what is overdue ends, lanes that hang are found, and how late the event loop is is seen."""
@@ -284,6 +294,15 @@ async def serve(settings: Settings, *, shutdown: asyncio.Event) -> None:
             task.cancel()
         await asyncio.wait((starting, stopping))
         await service.stop()
+
+
+def _profile_for(settings: Settings, options: EngineOptions) -> Profile | None:
+    """The profile that the settings name, which must be of these lanes; None when they name none."""
+    if settings.profile_file is None:
+        return None
+    profile = read_profile(settings.profile_file)
+    profile.check(options)
+    return profile
 
 
 def _channel_options(settings: Settings) -> list[tuple[str, int]]:

@@ -2,10 +2,18 @@
 
 import logging
 import sys
+from typing import Final
 
 import structlog
 
 from service.settings import Settings
+
+_log = structlog.get_logger()
+
+_GRPC_LOGGER: Final = "grpc._cython.cygrpc"
+# What grpc.aio logs, with a traceback, when a client hangs up while its answer is being written. The answer had been
+# handed over, so that no code of ours is told.
+_NOBODY_TO_ANSWER: Final = "ExecuteBatchError raised in core by servicer method"
 
 
 def configure_logs(settings: Settings) -> None:
@@ -36,6 +44,16 @@ def configure_logs(settings: Settings) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
         )
     )
+    grpc_logger = logging.getLogger(_GRPC_LOGGER)
+    grpc_logger.addFilter(_tell_of_clients_that_left)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level.upper())
+
+
+def _tell_of_clients_that_left(record: logging.LogRecord) -> bool:
+    """A filter: what clients do is no error of the service's, and is told as the service tells it elsewhere."""
+    if not record.getMessage().startswith(_NOBODY_TO_ANSWER):
+        return True
+    _log.info("nobody is there to be answered", detail=record.getMessage())
+    return False

@@ -1,6 +1,7 @@
 """The services that the tests share, each one process for the whole run, and what every test leaves behind: nothing."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
 import pytest
@@ -19,12 +20,15 @@ NARROW: Final = {
     "lane_count": 1,
     "batch_pixels": 1_300_000,
     "queue_requests": 16,
-    "queue_pixels": 2 * 256 * 256,
+    # The plug, and as much again as four units of 256 x 256.
+    "queue_pixels": 1_218_816 + 4 * 256 * 256,
     "memory_bytes": 16 * 2**20,
     "message_bytes": 4 * 2**20,
     "batch_image_count": 4,
     "stream_items_in_flight": 4,
 }
+# Less memory than a large image takes as a whole.
+FRUGAL: Final = {"lane_count": 2, "memory_bytes": 200_000_000, "message_bytes": 4 * 2**20}
 _PLUG_SIDE_PX: Final = 1000
 
 
@@ -36,6 +40,20 @@ def oracle() -> Oracle:
     if not files:
         pytest.skip(f"no network {settings.default_model!r} is shipped in this checkout; nothing can be served")
     return Oracle(max(files, key=lambda path: int(path.parent.name)))
+
+
+@pytest.fixture(scope="session")
+def light() -> Oracle:
+    """A network so light that an image's way costs more than its pixels; for grey images."""
+    return Oracle(Path(__file__).parents[1] / "models" / "bench-s" / "1" / MODEL_FILE)
+
+
+@pytest.fixture(scope="session")
+def light_store(light: Oracle, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model store with the light network alone."""
+    store = tmp_path_factory.mktemp("light-store")
+    (store / light.contract.name).symlink_to(light.path.parents[1])
+    return store
 
 
 @pytest.fixture(scope="session")
@@ -62,6 +80,22 @@ def narrow(narrow_service: RunningService) -> Iterator[RunningService]:
     """One lane and the limits of ``NARROW``."""
     yield narrow_service
     harness.until(lambda: not narrow_service.not_at_rest(), "queue, ledger and lanes were empty again")
+
+
+@pytest.fixture(scope="session")
+def frugal_service(
+    light: Oracle, light_store: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningService]:
+    settings = FRUGAL | {"models_dir": light_store, "default_model": light.contract.name}
+    with harness.running(tmp_path_factory.mktemp("frugal"), **settings) as service:
+        yield service
+
+
+@pytest.fixture
+def frugal(frugal_service: RunningService) -> Iterator[RunningService]:
+    """The light network, and less memory than large images take."""
+    yield frugal_service
+    harness.until(lambda: not frugal_service.not_at_rest(), "queue, ledger and lanes were empty again")
 
 
 @pytest.fixture

@@ -29,6 +29,7 @@ CHANNEL_OPTIONS: Final = (
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
 )
+HAS_PEAK: Final = Path("/proc/self/clear_refs").exists()
 _POLL_S: Final = 0.002
 _GAUGES_AT_REST: Final = (
     "denoised_admitted_images",
@@ -69,6 +70,15 @@ class RunningService:
     def metric(self, name: str, **labels: str) -> float:
         """The present value of one metric."""
         return self.metrics().value(name, **labels)
+
+    def forget_peak(self) -> None:
+        """:meth:`peak_bytes` starts anew from here."""
+        (Path("/proc") / str(self.process.pid) / "clear_refs").write_text("5", encoding="ascii")
+
+    def peak_bytes(self) -> int:
+        """The most memory that the process held at a time."""
+        lines = (Path("/proc") / str(self.process.pid) / "status").read_text(encoding="ascii").splitlines()
+        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
 
     def not_at_rest(self) -> dict[str, float]:
         """The gauges of work in progress that are not 0."""
@@ -156,4 +166,9 @@ def stopped(service: RunningService) -> None:
     if service.process.poll() is None:
         service.process.send_signal(signal.SIGTERM)
     assert service.process.wait(LIMIT_S) == 0, service.log()
+    check_log(service)
+
+
+def check_log(service: RunningService) -> None:
+    """What clients do is no error of the service's."""
     assert not [line for line in service.log().splitlines() if '"level": "error"' in line or "Traceback" in line]

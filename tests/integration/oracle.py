@@ -1,6 +1,7 @@
 """What the shipped network says of a whole image, asked directly: no tiles, no batches, none of the service's code."""
 
 import hashlib
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,10 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """A network's answer: (H, W, C) with black at 0 and white at 1, and the mean of its noise map in 8-bit levels."""
+    """A network's answer: (H, W, C) with black at 0 and white at 1, and the mean of its noise map in 8-bit levels.
+
+    That mean is NaN when the network has no map.
+    """
 
     image: Floats
     noise_sigma: float
@@ -37,15 +41,15 @@ class Oracle:
         self.contract = ModelContract.from_metadata(self._session.get_modelmeta().custom_metadata_map)
 
     def denoise(self, noisy: Floats) -> Whole:
-        """(H, W, 3) in 0..1, reflected up to the next size that the network takes."""
+        """(H, W, C) in 0..1, reflected up to the next size that the network takes."""
         height_px, width_px, _ = noisy.shape
         multiple_px = self.contract.size_multiple_px
         padding = ((0, -height_px % multiple_px), (0, -width_px % multiple_px), (0, 0))
         planes = np.pad(noisy, padding, mode="symmetric").transpose(2, 0, 1)[np.newaxis]
-        image, sigma_map = self._session.run(
-            [IMAGE_OUTPUT_NAME, SIGMA_OUTPUT_NAME], {INPUT_NAME: np.ascontiguousarray(planes)}
-        )
-        return Whole(image[0].transpose(1, 2, 0)[:height_px, :width_px], float(sigma_map.mean()) * 255.0)
+        outputs = [IMAGE_OUTPUT_NAME, *([SIGMA_OUTPUT_NAME] if self.contract.sigma_map_scale_px else [])]
+        image, *sigma_map = self._session.run(outputs, {INPUT_NAME: np.ascontiguousarray(planes)})
+        noise_sigma = float(sigma_map[0].mean()) * 255.0 if sigma_map else math.nan
+        return Whole(image[0].transpose(1, 2, 0)[:height_px, :width_px], noise_sigma)
 
 
 def to_unit(samples: NDArray[np.uint8]) -> Floats:

@@ -1,7 +1,5 @@
 """Whatever can't be served is refused by itself, with its reason, and harms nobody beside it."""
 
-from pathlib import Path
-
 import pytest
 
 from denoised.v1 import denoised_pb2 as pb
@@ -14,7 +12,6 @@ from tests.integration.refusals import Refusal, refusal_of_status, refused
 
 _BAD = bad_requests()
 _GOOD = (raw_request(noisy(7, 48, 64)), file_request(png(noisy(8, 33, 47))))
-_MEMORY_OF_PEAK = Path("/proc/self/clear_refs")
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +52,7 @@ def test_a_bad_image_of_a_batch_fails_alone(bad: BadRequest, stub: DenoiseServic
     assert not results[1].HasField("response")
 
 
-@pytest.mark.skipif(not _MEMORY_OF_PEAK.exists(), reason="the peak of a process's memory is read from Linux's /proc")
+@pytest.mark.skipif(not harness.HAS_PEAK, reason="the peak of a process's memory is read from Linux's /proc")
 @pytest.mark.parametrize(
     ("width_px", "height_px", "reason"),
     [(50_000, 50_000, "IMAGE_TOO_LARGE"), (1_000_000, 64, "IMAGE_UNDECODABLE"), (8_000, 8_000, "IMAGE_UNDECODABLE")],
@@ -63,14 +60,13 @@ def test_a_bad_image_of_a_batch_fails_alone(bad: BadRequest, stub: DenoiseServic
 def test_a_small_file_that_claims_many_pixels_takes_no_memory(
     width_px: int, height_px: int, reason: str, served: RunningService, stub: DenoiseServiceStub
 ) -> None:
-    process = Path("/proc") / str(served.process.pid)
-    (process / "clear_refs").write_text("5", encoding="ascii")  # the peak starts anew from here
-    before_kib = _peak_kib(process)
+    served.forget_peak()
+    before_bytes = served.peak_bytes()
 
     refusal = refused(lambda: stub.Denoise(file_request(png_header(width_px, height_px))))
 
     assert refusal.reason == reason
-    assert _peak_kib(process) - before_kib < 200 * 1024
+    assert served.peak_bytes() - before_bytes < 200 * 2**20
 
 
 def test_what_no_message_may_hold_is_refused_by_the_transport_and_without_advice_to_retry(
@@ -114,8 +110,3 @@ def test_a_batch_of_a_wrong_length_is_refused_as_a_whole(count: int, narrow_stub
 
 def _flat_png(side_px: int) -> bytes:
     return png(noisy(0, 1, 1).repeat(side_px, axis=0).repeat(side_px, axis=1))
-
-
-def _peak_kib(process: Path) -> int:
-    lines = (process / "status").read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))

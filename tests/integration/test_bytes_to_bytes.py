@@ -91,7 +91,8 @@ def in_torch(network: Network, contract: ModelContract, unit: np.ndarray) -> np.
         multiple_px=contract.size_multiple_px,
     )
     assert plan.tile_count == 1
-    planes = np.ascontiguousarray(tiling.read_tile(unit, plan, 0).transpose(2, 0, 1))[np.newaxis]
+    padding = ((0, plan.rows.edge_px - height_px), (0, plan.columns.edge_px - width_px), (0, 0))
+    planes = np.ascontiguousarray(np.pad(unit, padding, mode="symmetric").transpose(2, 0, 1))[np.newaxis]
     with torch.no_grad():
         image = network(torch.from_numpy(planes)).image
     answer: np.ndarray = image[0].numpy().transpose(1, 2, 0)[:height_px, :width_px]

@@ -1,6 +1,7 @@
 """More than fits is refused with advice, what was admitted is answered, and whoever leaves takes the work along."""
 
 import grpc
+import numpy as np
 import pytest
 
 from denoised.v1 import denoised_pb2 as pb
@@ -9,7 +10,7 @@ from tests.integration.conftest import NARROW
 from tests.integration.harness import CHANNEL_OPTIONS, RunningService, connected, stub_of, until
 from tests.integration.pictures import noisy, raw_request
 from tests.integration.plug import Plug
-from tests.integration.refusals import refusal_of_error, refusal_of_status, refused, trailer
+from tests.integration.refusals import refusal_of_error, refusal_of_status, trailer
 
 _SMALL = [raw_request(noisy(seed, 64, 64)) for seed in range(NARROW["queue_requests"])]
 
@@ -42,7 +43,11 @@ def test_an_image_too_many_is_refused_and_those_before_it_are_answered(
         answers = [call.result().image for call in calls]
 
     limit = NARROW["queue_requests"]
-    check_overload(caught.value, reason="QUEUE_FULL", says=f"{limit} images are in the service; the limit is {limit}")
+    check_overload(
+        caught.value,
+        reason="QUEUE_FULL",
+        says=f"{limit} requests are pending and 1 more were offered; the limit is {limit}",
+    )
     assert answers == alone[:-1]
     assert narrow_stub.Denoise(_SMALL[-1]).image == alone[-1]
 
@@ -50,7 +55,7 @@ def test_an_image_too_many_is_refused_and_those_before_it_are_answered(
 def test_pixels_too_many_are_refused_and_those_before_them_are_answered(
     narrow: RunningService, narrow_stub: DenoiseServiceStub, plug: Plug, alone: list[pb.Image]
 ) -> None:
-    large = [raw_request(noisy(seed, 250, 250)) for seed in (1, 2)]
+    large = [raw_request(noisy(seed, 250, 250)) for seed in range(4)]
     large_alone = [narrow_stub.Denoise(request).image for request in large]
     with plug.in_the_lane(), connected(narrow.grpc_target) as neighbour:
         calls = [neighbour.Denoise.future(request) for request in large]
@@ -70,36 +75,40 @@ def test_pixels_too_many_are_refused_and_those_before_them_are_answered(
 def test_memory_too_much_is_refused_and_what_fits_is_answered(
     narrow_stub: DenoiseServiceStub, plug: Plug, alone: list[pb.Image]
 ) -> None:
+    # Its message, its samples and its answer: more than the plug leaves, and few pixels.
+    floats = raw_request(noisy(1, 500, 500).astype(np.float32) / 255)
     with plug.in_the_lane():
         with pytest.raises(grpc.RpcError) as caught:
-            narrow_stub.Denoise(raw_request(noisy(1, 700, 700)))
+            narrow_stub.Denoise(floats)
         small = narrow_stub.Denoise(_SMALL[0]).image
 
     check_overload(caught.value, reason="MEMORY_BUDGET", says=f"of {NARROW['memory_bytes']} are taken")
     assert small == alone[0]
 
 
-def test_what_can_not_be_done_in_time_is_refused_at_once(narrow_stub: DenoiseServiceStub, plug: Plug) -> None:
-    frame = pb.DenoiseStreamRequest(item_id="late", request=plug.request)
+def test_what_can_not_be_done_in_time_is_refused_at_once_and_what_waits_is_answered(
+    narrow: RunningService, narrow_stub: DenoiseServiceStub, plug: Plug, alone: list[pb.Image]
+) -> None:
+    with plug.in_the_lane(), connected(narrow.grpc_target) as neighbour:
+        patient = neighbour.Denoise.future(_SMALL[0])
+        plug.wait_queued(1)
+        with pytest.raises(grpc.RpcError) as caught:
+            narrow_stub.Denoise(_SMALL[1], timeout=0.05)
+        assert patient.result().image == alone[0]
+
+    check_overload(caught.value, reason="DEADLINE_UNREACHABLE", says="its deadline is in 0.0")
+
+
+def test_nothing_is_refused_for_its_deadline_while_nothing_else_is_there(
+    narrow: RunningService, narrow_stub: DenoiseServiceStub, plug: Plug
+) -> None:
+    frame = pb.DenoiseStreamRequest(item_id="hopeful", request=plug.request)
     frame.timeout.FromMilliseconds(20)
 
     (answer,) = narrow_stub.DenoiseStream(iter([frame]))
 
     refusal = refusal_of_status(answer.result.status)
-    assert (refusal.code, refusal.reason) == ("RESOURCE_EXHAUSTED", "DEADLINE_UNREACHABLE")
-    assert refusal.retry_after_s is not None
-
-
-def test_a_deadline_that_passes_in_the_queue_ends_that_call_alone(
-    narrow: RunningService, narrow_stub: DenoiseServiceStub, plug: Plug, alone: list[pb.Image]
-) -> None:
-    with plug.in_the_lane(), connected(narrow.grpc_target) as neighbour:
-        patient = neighbour.Denoise.future(_SMALL[0])
-        refusal = refused(lambda: narrow_stub.Denoise(_SMALL[1], timeout=0.05))
-        until(lambda: narrow.metric("denoised_queued_units") <= 1, "the expired unit had left the queue")
-        assert patient.result().image == alone[0]
-
-    assert refusal.code == "DEADLINE_EXCEEDED"
+    assert (refusal.code, refusal.reason, refusal.retry_after_s) == ("DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED", None)
 
 
 def test_a_deadline_that_has_passed_on_arrival_is_exceeded_not_unreachable(narrow_stub: DenoiseServiceStub) -> None:

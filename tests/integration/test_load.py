@@ -39,13 +39,13 @@ def test_every_answer_under_load_is_the_one_that_the_image_gets_alone(
     assert stage["service"]["resident_bytes_after"] > 0
 
 
-def test_callers_that_give_up_harm_nobody(served: RunningService, tmp_path: Path) -> None:
-    # Items of a stream: of unary calls that end while their answer is written, grpc.aio logs an error of its own.
+@pytest.mark.parametrize("method", ["unary", "stream"])
+def test_callers_that_give_up_harm_nobody(served: RunningService, tmp_path: Path, method: str) -> None:
     found = _load(
         served,
         tmp_path,
         *_PATIENT,
-        *("--method", "stream", "--mix", "200x200", "--rate", 60, "--duration", 1),
+        *("--method", method, "--mix", "200x200", "--rate", 60, "--duration", 1),
         *("--cancel", 0.5, "--cancel-after", 0.01),
     )
     (stage,) = found["stages"]

@@ -1,7 +1,9 @@
 """Two hundred unlike images from eight clients at once: every caller gets its own picture back, as if it were alone."""
 
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Final
 
 import numpy as np
@@ -9,8 +11,13 @@ import pytest
 
 from denoised import CleanResult, Client
 from denoised.noise import keyed_rng
-from tests.integration.harness import RunningService
-from tests.integration.pictures import Samples, jpeg, noisy, png
+from denoised.v1 import denoised_pb2 as pb
+from denoised.v1.denoised_pb2_grpc import DenoiseServiceStub
+from tests.integration import harness
+from tests.integration.bad_requests import BadRequest, bad_requests
+from tests.integration.harness import RunningService, connected
+from tests.integration.pictures import Samples, jpeg, noisy, png, raw_request
+from tests.integration.refusals import refused
 
 _CLIENT_COUNT: Final = 8
 _LIMIT_S: Final = 600.0
@@ -66,6 +73,53 @@ def _many_at_once(target: str, pictures: Sequence[Samples | bytes]) -> list[Samp
         assert isinstance(outcome, CleanResult), outcome
         answers.append(outcome.image)
     return answers
+
+
+def test_poisoned_images_among_others_spoil_none_of_them(served: RunningService, stub: DenoiseServiceStub) -> None:
+    poisons = bad_requests()
+    sizes = ((28, 28), (64, 64), (64, 64), (90, 61), (200, 130))
+    good = [
+        raw_request((noisy(seed, *sizes[seed % len(sizes)], 1 + 2 * (seed % 2)) / np.float32(255)).astype(np.float32))
+        for seed in range(60)
+    ]
+    # Of the same sizes, so that they share batches with the good ones.
+    for request in good[1::6]:
+        spoilt = np.frombuffer(request.image.raw.data, np.float32).copy()
+        spoilt[spoilt.size // 2] = np.nan
+        poison = pb.DenoiseRequest()
+        poison.CopyFrom(request)
+        poison.image.raw.data = spoilt.tobytes()
+        poisons.append(BadRequest("NaN", poison, "SAMPLES_INVALID", "image.raw.data", "row "))
+    alone = [stub.Denoise(request).image for request in good]
+
+    with ExitStack() as stack:
+        clients = [stack.enter_context(connected(served.grpc_target)) for _ in range(_CLIENT_COUNT)]
+        asked = []
+        for place in keyed_rng(31).permutation(len(good) + len(poisons)):
+            request = good[place] if place < len(good) else poisons[place - len(good)].request
+            asked.append((place, clients[place % _CLIENT_COUNT].Denoise.future(request)))
+        for place, call in asked:
+            if place < len(good):
+                assert call.result().image == alone[place], f"image {place}"
+            else:
+                refusal = refused(call.result)
+                poison_ = poisons[place - len(good)]
+                assert (refusal.reason, refusal.field) == (poison_.reason, poison_.field), poison_.name
+
+
+def test_calls_that_are_cancelled_at_any_moment_leave_no_error_in_the_log(
+    served: RunningService, stub: DenoiseServiceStub
+) -> None:
+    # Answered without a lane, and large: most of the time goes into writing the answer.
+    request = raw_request(noisy(1, 1500, 1500), strength=0.0)
+    for tick in range(60):
+        call = stub.Denoise.future(request)
+        threading.Event().wait(0.0003 * tick)
+        call.cancel()
+    harness.until(lambda: not served.not_at_rest(), "queue, ledger and lanes were empty")
+
+    assert stub.Denoise(request).image == request.image
+    harness.check_log(served)
 
 
 @pytest.mark.slow

@@ -1,9 +1,12 @@
 """From nothing to SERVING: what others see meanwhile, and how a service that can't start says why."""
 
+import json
+import signal
 import socket
 from dataclasses import dataclass
 from pathlib import Path
 
+import onnxruntime
 import pytest
 from grpc_health.v1.health_pb2 import HealthCheckResponse
 
@@ -108,6 +111,29 @@ def test_a_ports_file_in_no_folder_ends_it_with_1(oracle: Oracle, tmp_path: Path
     assert f"the ports can't be written to {path}: No such file or directory; set DENOISED_PORTS_FILE" in (
         log_of(tmp_path)
     )
+
+
+def test_a_gpu_without_a_runtime_for_gpus_ends_it_with_1(oracle: Oracle, tmp_path: Path) -> None:
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("the onnxruntime of this environment is one for GPUs")
+
+    assert _ends(tmp_path, provider="cuda") == 1
+    assert "shall run on CUDAExecutionProvider, but the onnxruntime that is installed has only" in log_of(tmp_path)
+    assert "or set DENOISED_PROVIDER=cpu" in log_of(tmp_path)
+
+
+def test_a_service_that_is_stopped_while_models_load_ends_with_0_and_loads_no_more(tmp_path: Path) -> None:
+    port, store = _free_ports(1)[0], Path(__file__).parents[1] / "models"
+    with harness.launched(tmp_path, http_port=port, models_dir=store, default_model="bench-s") as process:
+        harness.until(lambda: _is_open(port), "probes were answered")
+        assert harness.http_get(port, "/healthz")[0] == 200
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(LIMIT_S) == 0
+
+    events = [json.loads(line)["event"] for line in log_of(tmp_path).splitlines()]
+    assert "serving" not in events
+    assert events.count("model ready") < len(list(store.glob(f"*/*/{MODEL_FILE}")))
+    assert events[-1] == "stopped"
 
 
 def _ends(folder: Path, **settings: object) -> int:

@@ -82,6 +82,21 @@ def test_the_request_id_is_on_every_line_of_its_request(configure: Any, capsys: 
     assert [(entry["request_id"], entry["method"]) for entry in logged(capsys)] == [("7f", "Denoise")] * 2
 
 
+def test_a_client_that_left_while_its_answer_was_written_is_no_error(
+    configure: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure()
+    configure()
+    grpc_logger = logging.getLogger("grpc._cython.cygrpc")
+    grpc_logger.error("ExecuteBatchError raised in core by servicer method [%s]", "/x/Denoise", exc_info=ValueError())
+    grpc_logger.error("Unexpected [%s] raised by servicer method [%s]", "ValueError", "/x/Denoise")
+    left, failed = logged(capsys)
+    assert (left["event"], left["level"]) == ("nobody is there to be answered", "info")
+    assert left["detail"].endswith("[/x/Denoise]")
+    assert "exception" not in left
+    assert failed["level"] == "error"
+
+
 @pytest.mark.parametrize(("level", "count"), [("debug", 4), ("info", 3), ("warning", 2), ("error", 1)])
 def test_what_is_below_the_level_is_left_out(
     configure: Any, capsys: pytest.CaptureFixture[str], level: str, count: int
