@@ -55,8 +55,8 @@ class Denoiser:
         self._observe = _Observer(metrics)
         self._stacks: dict[tuple[RawOrder, Client, int], list[Job]] = {}
 
-    def start(self, job: Job) -> None:
-        """Lets an image in, or refuses it at once.
+    def start(self, job: Job, *, in_chunks: bool = False) -> None:
+        """Lets an image in, or refuses it at once; one that came in chunks may be larger.
 
         Raises:
             ServiceError: it is refused; ``on_done`` will not be called.
@@ -68,7 +68,7 @@ class Denoiser:
             codec.check_raw_length(len(job.data), geometry.header)
         else:
             header = codec.sniff(bytes(job.data), claimed=order.claimed)
-            geometry = self.geometry(header, order.model, order.options)
+            geometry = self.geometry(header, order.model, order.options, in_chunks=in_chunks)
         if order.options.strength == 0.0 and geometry.container is geometry.header.container:
             # The input's own bytes are the answer.
             untouched = Outcome(geometry.container, job.data, None, None, Timings(0.0, 0.0, 0.0, 0.0, 0.0))

@@ -291,7 +291,7 @@ class _Whole:
             # The image that they make up has a room of its own.
             self._room.release()
             self._job = Job(self._order, data, self._client, self._deadline_s, self._computed)
-            self._denoiser.start(self._job)
+            self._denoiser.start(self._job, in_chunks=True)
 
     def close(self) -> None:
         self._room.release()
