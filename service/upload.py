@@ -23,6 +23,8 @@ from service.wire import Chunk
 CHUNK_BYTES = 256 * 1024
 # Of an answer that has been made and not been sent.
 _UNSENT_MOST_BYTES = 4 * 1024 * 1024
+# How often it is told how much of a file has come.
+_TOLD_MOST = 100
 
 Send = Callable[[Data, bool, Callable[[], None]], None]
 """Sends a part of the answer, the last one or not, and calls back when it has left."""
@@ -104,6 +106,7 @@ def open_upload(
         deadline_s=deadline_s,
         on_done=on_done,
         send=send,
+        tell=tell if header.progress else None,
     )
 
 
@@ -261,6 +264,7 @@ class _Whole:
         deadline_s: float,
         on_done: Callable[[Outcome | Exception], None],
         send: Send,
+        tell: Callable[[pb.Progress], None] | None,
     ) -> None:
         self._received = _Received(size_bytes)
         self._chunks: list[Data] = []
@@ -270,6 +274,10 @@ class _Whole:
         self._deadline_s = deadline_s
         self._on_done = on_done
         self._send = send
+        self._tell = tell
+        self._told_bytes = 0
+        # However small the chunks are: what is told waits in memory until the client reads it.
+        self._tell_each_bytes = max(1, size_bytes // _TOLD_MOST)
         self._job: Job | None = None
         self._outcome: Outcome | None = None
         self._answer: _Answer | None = None
@@ -286,6 +294,9 @@ class _Whole:
     def feed(self, chunk: Chunk) -> None:
         self._received.take(chunk)
         self._chunks.append(chunk.data)
+        if self._tell is not None and self._received.count_bytes >= self._told_bytes + self._tell_each_bytes:
+            self._told_bytes = self._received.count_bytes
+            self._tell(pb.Progress(received_bytes=self._told_bytes))
         if chunk.last:
             data, self._chunks = b"".join(self._chunks), []
             # The image that they make up has a room of its own.
