@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,8 @@ from tests.integration.harness import RunningService, connected, running, until
 from tests.integration.oracle import Oracle
 from tests.integration.pictures import Samples, file_of, file_request, jpeg, noisy, opened, png, raw_request, samples_of
 from tests.integration.plug import Plug
+
+_DOCUMENT = Path(__file__).parents[2] / "docs" / "client.md"
 
 
 @pytest.fixture
@@ -185,7 +188,7 @@ def test_a_client_that_finds_the_queue_full_comes_back_and_is_answered(
         noisy(3, 1600, 1500, 1)[..., 0].astype(np.uint16) * np.uint16(200),
         (noisy(4, 1500, 640) / np.float32(255))[::2, ::-1],
         png(noisy(5, 900, 1000)),
-        jpeg(noisy(6, 900, 1000)),
+        jpeg(noisy(6, 1000, 1300)),
     ],
     ids=["8 bits", "alpha", "16 bits", "float, mirrored", "PNG", "JPEG"],
 )
@@ -259,3 +262,19 @@ def test_an_upload_whose_time_is_over_leaves_nothing_behind(narrow: RunningServi
         pytest.raises((DeadlineExceededError, OverloadedError)),
     ):
         client.clean(noisy(1, 1300, 1400), timeout_s=0.05)
+
+
+def test_the_example_of_a_large_image_runs(
+    narrow: RunningService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    section = _DOCUMENT.read_text(encoding="utf-8").partition("## Large images")[2]
+    code = section.partition("```python\n")[2].partition("```")[0]
+    scan = noisy(3, 1600, 1500, 1)[..., 0].astype(np.uint16) * np.uint16(200)
+    np.save(tmp_path / "scan.npy", scan)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {"np": np, "Client": partial(Client, narrow.grpc_target)}
+
+    exec(code, names)
+
+    assert names["result"].image.shape == scan.shape
+    assert capsys.readouterr().out.splitlines()[-1] == "100%"
