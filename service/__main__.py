@@ -88,7 +88,9 @@ def _serve(settings: Settings) -> int:
 
     from service.app import StartFailed, serve
     from service.logs import configure_logs
+    from service.memory import keep_freed_blocks
 
+    keep_freed_blocks()
     configure_logs(settings)
 
     async def run() -> None:

@@ -5,7 +5,7 @@ the group's own, from which batches are filled. Both go by the same account.
 """
 
 import heapq
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 from math import inf, isnan
 from typing import Generic, TypeVar
@@ -122,15 +122,17 @@ class ClassBacklog(Generic[T]):
         groups: for each group, those of them that have tickets of it.
     """
 
-    __slots__ = ("_client_quantum_s", "account", "clients", "groups")
+    __slots__ = ("_client_quantum_s", "_ticks", "account", "clients", "groups")
 
-    def __init__(self, *, weight: float, quantum_s: float) -> None:
+    def __init__(self, *, weight: float, quantum_s: float, ticks: Iterator[int]) -> None:
+        """``ticks`` counts up: it orders what is equal otherwise."""
         self._client_quantum_s = quantum_s
-        self.account = Account(weight * quantum_s)
+        self._ticks = ticks
+        self.account = Account(weight * quantum_s, ticks)
         self.clients: Ring[Hashable, _Queue[T]] = Ring()
         self.groups: dict[Hashable, GroupRing[T]] = {}
 
-    def add(self, ticket: Ticket[T], sequence: int) -> None:
+    def add(self, ticket: Ticket[T]) -> None:
         """Queues it. A client that is new here has its first turn when all who wait now have had one.
 
         That keeps a stream of newcomers from pushing anybody back.
@@ -138,7 +140,7 @@ class ClassBacklog(Generic[T]):
         clients = self.clients
         queue = clients.members.get(ticket.client)
         if queue is None:
-            account = Account(self._client_quantum_s, sequence=sequence, round_number=clients.present_round + 1)
+            account = Account(self._client_quantum_s, self._ticks, round_number=clients.present_round + 1)
             queue = _Queue(account, {})
             clients.join(ticket.client, queue)
         account = queue.account
@@ -149,6 +151,7 @@ class ClassBacklog(Generic[T]):
         if stack is None:
             stack = Stack(self, queue, group)
             group.join(account, stack)
+        sequence = next(self._ticks)
         entry = (ticket.deadline_s, sequence)
         queue.push(entry)
         stack.push(entry)
@@ -186,12 +189,12 @@ class ClassBacklog(Generic[T]):
     def before_s(self, client: Hashable, overrun_s: float) -> float:
         """Seconds of this class that run before new work of ``client`` would; an upper estimate.
 
-        Until the client has had what it has queued, each of the others may have had as many quanta as it, and
-        ``overrun_s`` more.
+        A newcomer waits for one turn of each other client, and until one that waits has had what it has queued, each
+        of the others may have had as many turns; each may overrun its turns by ``overrun_s``.
         """
         clients = self.clients
         queue = clients.members.get(client)
-        own_s, round_count, other_count = 0.0, 2, len(clients.members)
+        own_s, round_count, other_count = 0.0, 1, len(clients.members)
         if queue is not None:
             own_s = queue.account.queued_cost_s
             round_count = queue.account.round_after(own_s) - clients.present_round + 1

@@ -270,6 +270,60 @@ class Batcher:
         even = -(-unit_count // len(self._lanes))
         return min(most, max(even, math.ceil(_WAKE_S / unit_s)))
 
+    def run_at_once(
+        self,
+        tiles: Tiles,
+        *,
+        group: Group,
+        unit_count: int,
+        client: Client,
+        service_class: ServiceClass,
+        deadline_s: float,
+        on_unit: Callable[[Submission, int, ServiceError | None], None],
+    ) -> bool:
+        """Runs a few small units that fail alone here and now, where nobody else is kept waiting by that.
+
+        ``on_unit`` is called for each before this returns. False, and nothing done, when something runs or waits, or
+        when it is too much for the event loop's thread: then :meth:`submit` them.
+        """
+        expected_s = self._costs.predict_s(group.model, group.height_px, group.width_px, unit_count)
+        if self._running or self._live or expected_s > _ON_LOOP_S:
+            return False
+        now_s = self._clock()
+        submission = Submission(
+            tiles=tiles,
+            group=group,
+            client=client,
+            service_class=service_class,
+            deadline_s=deadline_s,
+            unit_count=unit_count,
+            pack_count=unit_count,
+            available_count=unit_count,
+            unit_cost_s=expected_s,
+            offered_at_s=now_s,
+            on_done=_ignore,
+            on_unit=on_unit,
+            units_fail_alone=True,
+            shared_request_count=unit_count,
+            shared_client_count=1,
+            remaining_count=unit_count,
+            running_count=unit_count,
+        )
+        pack = _Pack(submission, 0, unit_count)
+        batch = Batch(
+            engine=self._engines[group.model],
+            engine_lane=0,
+            shape=(group.channels, group.height_px, group.width_px),
+            packs=(pack,),
+            unit_count=unit_count,
+            expected_s=expected_s,
+            sent_at_s=now_s,
+        )
+        self._count(group, unit_count, unit_count, 1)
+        self._loop_lane.run(batch)
+        self._tell_packs(batch, LaneKind.LOOP)
+        return True
+
     def extend(self, submission: Submission, available_count: int) -> None:
         """More of an image has arrived: its first ``available_count`` units may run."""
         submission.available_count = available_count
@@ -565,6 +619,10 @@ class Batcher:
             self._scheduler.discard(submission.queued)
             submission.queued.clear()
             self._dispatch_soon()
+
+
+def _ignore(_: Submission, __: ServiceError | None) -> None:
+    """Nobody waits for units that fail alone as a whole."""
 
 
 def _tell(listener: Callable[..., None], *news: object) -> None:

@@ -13,7 +13,7 @@ from denoised.v1 import denoised_pb2 as pb
 from service import codec, wire
 from service.codec import SampleLayout, SampleType
 from service.errors import ImageTooLarge, InvalidImage, InvalidOption, InvalidSamples
-from service.job import FileOrder, Levels, Options, Outcome, RawOrder
+from service.job import FileOrder, Findings, Levels, Options, Outcome, RawOrder, Timings
 from service.pipeline import Denoiser
 from service.pixels import Scale
 from service.registry import Model, Registry
@@ -146,6 +146,9 @@ class Replies:
 
     def __init__(self) -> None:
         self._rest = pb.DenoiseResponse()
+        # Images side by side share their timings, and their findings where there are none.
+        self._last: tuple[Timings, Findings | None, bytes] | None = None
+        self._last_bytes = b""
 
     def response_parts(self, outcome: Outcome, recipe: Recipe) -> tuple[list[Data], int]:
         """A DenoiseResponse in parts, and its length; see :mod:`service.wire`."""
@@ -160,6 +163,9 @@ class Replies:
 
     def _rest_of(self, outcome: Outcome, recipe: Recipe) -> bytes:
         rest, timings, findings = self._rest, outcome.timings, outcome.findings
+        last = self._last
+        if last is not None and last[0] is timings and last[1] is findings and last[2] is recipe.model:
+            return self._last_bytes
         for duration, seconds in (
             (rest.timings.decode, timings.decode_s),
             (rest.timings.queue, timings.queue_s),
@@ -182,7 +188,9 @@ class Replies:
             batching.tile_count = findings.tile_count
             batching.shared_request_count = findings.shared_request_count
             batching.shared_client_count = findings.shared_client_count
-        return rest.SerializeToString() + recipe.model
+        self._last = (timings, findings, recipe.model)
+        self._last_bytes = rest.SerializeToString() + recipe.model
+        return self._last_bytes
 
 
 def too_large(size_bytes: int, limit_bytes: int) -> ImageTooLarge:

@@ -10,6 +10,7 @@ is the ring's own; the cost is logarithmic however deep the debts are, so the qu
 """
 
 import heapq
+from collections.abc import Iterator
 from typing import Generic, Protocol, TypeVar
 
 
@@ -18,17 +19,19 @@ class Account:
 
     Attributes:
         quantum_s: what it may have in each round, in seconds of work.
-        sequence: its place among those that are due in the same round; the smaller goes first.
+        sequence: when it entered that round; among those that are due in one round the smaller goes first.
         round_number: the round in which it is next due.
         spent_s: what it has had of that round's quantum, in [0, quantum_s).
         queued_cost_s: seconds of work that it has waiting; kept by whoever queues the work.
     """
 
-    __slots__ = ("quantum_s", "queued_cost_s", "round_number", "sequence", "spent_s")
+    __slots__ = ("_ticks", "quantum_s", "queued_cost_s", "round_number", "sequence", "spent_s")
 
-    def __init__(self, quantum_s: float, *, sequence: int = 0, round_number: int = 0) -> None:
+    def __init__(self, quantum_s: float, ticks: Iterator[int], *, round_number: int = 0) -> None:
+        """``ticks`` counts up and is shared by all accounts of a ring."""
+        self._ticks = ticks
         self.quantum_s = quantum_s
-        self.sequence = sequence
+        self.sequence = next(ticks)
         self.round_number = round_number
         self.spent_s = 0.0
         self.queued_cost_s = 0.0
@@ -38,6 +41,7 @@ class Account:
         if self.spent_s >= self.quantum_s:
             round_count, self.spent_s = divmod(self.spent_s, self.quantum_s)
             self.round_number += int(round_count)
+            self.sequence = next(self._ticks)
 
     def advance_to(self, round_number: int) -> None:
         """Gives up what it left of earlier rounds."""
@@ -112,10 +116,10 @@ class Ring(Generic[K, M]):
             IndexError: nobody does.
         """
         while True:
-            round_number, sequence, key, member = self._entries[0]
+            round_number, _, key, member = self._entries[0]
             account = member.account
             if account.round_number != round_number:
-                heapq.heapreplace(self._entries, (account.round_number, sequence, key, member))
+                heapq.heapreplace(self._entries, (account.round_number, account.sequence, key, member))
             elif member.ticket_count:
                 return member
             else:
@@ -129,7 +133,9 @@ class Ring(Generic[K, M]):
 
     def _compact(self) -> None:
         """Forgets who has no work and owes no more than a newcomer would. Amortised: runs when the heap doubled."""
-        newcomer = (self.present_round + 1, 0.0)
+        # What surfaced last may be long ago, so the present is looked up and not read off the heap.
+        rounds = (member.account.round_number for member in self.members.values() if member.ticket_count)
+        newcomer = (min(rounds, default=self.present_round) + 1, 0.0)
         kept = {
             key: member
             for key, member in self.members.items()

@@ -197,6 +197,18 @@ class Denoiser:
         jobs = self._stacks.pop(key)
         stack = Stack(order, [job.data for job in jobs])
         run = _StackRun(stack, jobs, order, batcher=self._batcher, clock=self._clock, observe=self._observe)
+        deadline_s = min(job.deadline_s for job in jobs)
+        if self._batcher.run_at_once(
+            stack,
+            group=order.geometry.group,
+            unit_count=len(jobs),
+            client=client,
+            service_class=order.options.service_class,
+            deadline_s=deadline_s,
+            on_unit=run.end_one,
+        ):
+            run.show()
+            return
         run.submission = self._batcher.submit(
             stack,
             group=order.geometry.group,
@@ -204,7 +216,7 @@ class Denoiser:
             pack_count=self._batcher.fitting_pack_count(order.geometry.group, len(jobs)),
             client=client,
             service_class=order.options.service_class,
-            deadline_s=min(job.deadline_s for job in jobs),
+            deadline_s=deadline_s,
             on_done=run.end,
             on_unit=run.end_one,
             units_fail_alone=True,
@@ -345,7 +357,11 @@ class _Observer:
         for stage, seconds in zip(self._stages, outcome.timings, strict=True):
             stage.observe_many(seconds, count)
         if outcome.findings is not None and outcome.findings.noise_sigma is not None:
-            metrics.noise_sigma.observe_many(outcome.findings.noise_sigma, count)
+            self.noise_sigma(outcome.findings.noise_sigma)
+
+    def noise_sigma(self, sigma: float) -> None:
+        """What was found in one image, in 8-bit levels."""
+        self._metrics.noise_sigma.observe(sigma)
 
 
 # In the order of Timings.
@@ -408,6 +424,8 @@ class _StackRun:
         # None once it was told, or closed.
         self._waiting: list[Job | None] = list(jobs)
         self._waiting_count = len(jobs)
+        self._answered_count = 0
+        self._nothing_found: Findings | None = None
         self._timings: Timings | None = None
         self._timed_at_s = 0.0
         for index, job in enumerate(jobs):
@@ -421,21 +439,22 @@ class _StackRun:
         if error is not None:
             job.on_done(job, error)
             return
-        mean_sigma = self._stack.mean_sigmas[index]
-        findings = Findings(
-            None if mean_sigma is None else noise_sigma_levels(mean_sigma),
-            self._stack.outside_counts[index],
-            1,
-            submission.shared_request_count,
-            submission.shared_client_count,
+        timings = self._timings_of(job, submission)
+        self._answered_count += 1
+        job.on_done(
+            job, Outcome(Container.RAW, self._stack.answer(index), None, self._findings_of(index, submission), timings)
         )
-        outcome = Outcome(Container.RAW, self._stack.answer(index), None, findings, self._timings_of(job, submission))
-        self._observe(outcome, self._order.geometry.header, self._order.model)
-        job.on_done(job, outcome)
+
+    def show(self) -> None:
+        """Counts those that were answered; once for all, because it costs as much as for one."""
+        if self._timings is not None:
+            outcome = Outcome(Container.RAW, b"", None, None, self._timings)
+            self._observe(outcome, self._order.geometry.header, self._order.model, count=self._answered_count)
 
     def end(self, submission: Submission, error: ServiceError | None) -> None:
         """All units have ended, or none will any more."""
         del submission
+        self.show()
         for index in range(len(self._waiting)):
             job = self._take(index)
             if job is not None:
@@ -456,6 +475,18 @@ class _StackRun:
             self._waiting_count -= 1
             job.leave_queue()
         return job
+
+    def _findings_of(self, index: int, submission: Submission) -> Findings:
+        """One for all in which nothing was found: whoever writes replies then writes the same again."""
+        mean_sigma, outside_count = self._stack.mean_sigmas[index], self._stack.outside_counts[index]
+        if mean_sigma is None and not outside_count:
+            if self._nothing_found is None:
+                self._nothing_found = _single_findings(None, 0, submission)
+            return self._nothing_found
+        sigma = None if mean_sigma is None else noise_sigma_levels(mean_sigma)
+        if sigma is not None:
+            self._observe.noise_sigma(sigma)
+        return _single_findings(sigma, outside_count, submission)
 
     def _timings_of(self, job: Job, submission: Submission) -> Timings:
         """The same for all images of a pack: they came in one turn of the event loop, and ran together."""
@@ -484,6 +515,11 @@ class _StackMember:
 
     def close(self) -> None:
         self._run.close(self._index, self._job)
+
+
+def _single_findings(noise_sigma: float | None, outside_count: int, submission: Submission) -> Findings:
+    shared = (submission.shared_request_count, submission.shared_client_count)
+    return Findings(noise_sigma, outside_count, 1, *shared)
 
 
 def _findings(tiles: TiledImage, submission: Submission) -> Findings:

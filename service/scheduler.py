@@ -8,10 +8,10 @@ is decides the group; the rest is filled in the order of turns from whoever has 
 charged like anything else, and nobody gets ahead of its turn by more than one batch.
 
 Fairness, with Q the quantum and D the larger of the largest ticket's cost and the largest batch's worth (the opening
-ticket's cost times what would fit into the batch): from the moment when two clients of one class both wait, and as
-long as they do, what they got differs by at most Q + D when neither was in debt at the beginning, and by at most
-2 (Q + D) over any interval. For classes the same holds of what each got divided by its weight, with D divided by
-the smaller weight.
+ticket's cost times the tickets that the batch might have held): over any interval in which two clients of one class
+both wait, what they got differs by at most 2 (Q + D); by at most Q + D from the moment when both were new to a round
+under way. For classes 2 (Q + D / w) holds of what each got divided by its weight, w being the smaller weight.
+The reason: nobody who waits is behind the beginning of the present round, nor more than Q + D past it.
 
 Operations are logarithmic in the number of queued tickets, amortised: what a discarded ticket leaves behind is dropped
 when it surfaces or outnumbers those who wait.
@@ -19,6 +19,7 @@ when it surfaces or outnumbers those who wait.
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from math import inf
 from types import MappingProxyType
 from typing import Generic, TypeVar
@@ -67,13 +68,13 @@ class Scheduler(Generic[T]):
                     f"class {service_class.value} has weight {weights.get(service_class)}; "
                     "give each class a positive, finite weight"
                 )
+        ticks = count()
         self._by_class = {
-            service_class: ClassBacklog[T](weight=weights[service_class], quantum_s=quantum_s)
+            service_class: ClassBacklog[T](weight=weights[service_class], quantum_s=quantum_s, ticks=ticks)
             for service_class in ServiceClass
         }
         # In a round the more urgent class goes first.
         self._classes = tuple(self._by_class.values())
-        self._sequence = 0
         self._overrun_s = 0.0
         self.queued_ticket_count = 0
         self.queued_pixel_count = 0
@@ -96,8 +97,7 @@ class Scheduler(Generic[T]):
             if self.queued_ticket_count and not backlog.clients.ticket_count:
                 # A class that was idle joins the round that the others are in, and is owed nothing of earlier ones.
                 backlog.account.advance_to(self._first_class().account.round_number)
-            self._sequence += 1
-            backlog.add(ticket, self._sequence)
+            backlog.add(ticket)
             self.queued_ticket_count += 1
             self.queued_pixel_count += ticket.pixel_count
             self._overrun_s = max(self._overrun_s, ticket.cost_s)
@@ -111,8 +111,8 @@ class Scheduler(Generic[T]):
     def poll(self, now_s: float, *, batch_pixel_count: int, batch_ticket_count: int | None = None) -> Decision[T]:
         """Takes the next batch out of the queue: at least one ticket when one is queued and alive.
 
-        A ticket expires when it is about to leave and its deadline has passed, or can't be met any more by its
-        predicted cost. The last ticket in the queue is judged by its deadline alone: running it delays nobody, and
+        Deadlines are looked at when a ticket is about to leave. One that has passed expires. One that can't be met any
+        more by the ticket's predicted cost expires too, unless nothing else could run now: then it delays nobody, and
         a prediction that is too high is corrected by running something and by nothing else.
 
         Args:
@@ -121,20 +121,25 @@ class Scheduler(Generic[T]):
             batch_ticket_count: nor more tickets than this; None for any number.
         """
         expired: list[Ticket[T]] = []
+        predicted_late: int | None = None
         while self.queued_ticket_count:
             first = self._first_class().clients.first().head()
-            is_last = self.queued_ticket_count == 1
-            if first.deadline_s <= now_s or (not is_last and first.deadline_s < now_s + first.cost_s):
+            if _is_late(first, now_s):
+                if first.deadline_s > now_s:
+                    predicted_late = len(expired)
                 self._leave(first)
                 expired.append(first)
                 continue
             ticket_count = batch_pixel_count // first.pixel_count
             if batch_ticket_count is not None:
                 ticket_count = min(ticket_count, batch_ticket_count)
-            if is_last or ticket_count <= 1:
-                self._run(first)
-                return Decision((first,), expired)
-            return Decision(self._batch(first, ticket_count, batch_pixel_count, now_s, expired), expired)
+            if ticket_count > 1 and self.queued_ticket_count > 1:
+                return Decision(self._batch(first, ticket_count, batch_pixel_count, now_s, expired), expired)
+            self._run(first)
+            return Decision((first,), expired)
+        if predicted_late is not None:
+            # The queue is empty, so that nothing is left that it could be charged against.
+            return Decision((expired.pop(predicted_late),), expired)
         return Decision((), expired)
 
     def backlog_s(self, client: Hashable, service_class: ServiceClass) -> float:
@@ -188,13 +193,13 @@ class Scheduler(Generic[T]):
                 continue
             stack = group.first()
             ticket = stack.head()
-            if ticket.deadline_s <= now_s or ticket.deadline_s < now_s + ticket.cost_s:
+            if _is_late(ticket, now_s):
                 self._leave(ticket)
                 expired.append(ticket)
                 continue
             if not (
                 backlog.account.may_take(ticket.cost_s, present_round, worth_s)
-                and stack.account.may_take(ticket.cost_s, backlog.clients.present_round, worth_s)
+                and stack.account.may_take(ticket.cost_s, backlog.clients.first().account.round_number, worth_s)
             ):
                 sources.remove(source)
                 continue
@@ -223,6 +228,10 @@ class Scheduler(Generic[T]):
             self._overrun_s = 0.0
             for each in self._classes:
                 each.account.reset()
+
+
+def _is_late(ticket: Ticket[T], now_s: float) -> bool:
+    return ticket.deadline_s <= now_s or ticket.deadline_s < now_s + ticket.cost_s
 
 
 def _round_of_source(source: tuple[ClassBacklog[T], GroupRing[T]]) -> int:

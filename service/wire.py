@@ -46,6 +46,19 @@ class _Field(NamedTuple):
     stop: int
 
 
+class _Form(NamedTuple):
+    """A request that was walked: what is before its raw samples, what is after them, and all of it without them."""
+
+    before: bytes
+    after: bytes
+    rest: bytes
+
+
+# By length. Requests of one length with other fields take turns; they are walked again.
+_forms: dict[int, _Form] = {}
+_FORMS_MOST: Final = 256
+
+
 class _Unusual(Exception):
     """Not the form that is walked here; protobuf decides."""
 
@@ -171,6 +184,16 @@ _LAST_TAG: Final = 2 << 3 | _VARINT
 
 
 def _split(message: bytes, start: int, stop: int) -> Split:
+    """Requests of one kind differ in nothing but their data, so what surrounds it is compared before it is walked."""
+    form = _forms.get(stop - start)
+    if form is not None:
+        data_at, data_stop = start + len(form.before), stop - len(form.after)
+        if message.startswith(form.before, start) and message.startswith(form.after, data_stop):
+            return Split(form.rest, memoryview(message)[data_at:data_stop])
+    return _walk_request(message, start, stop)
+
+
+def _walk_request(message: bytes, start: int, stop: int) -> Split:
     image = _only(message, start, stop, (_IMAGE,))
     content = _only(message, image.start, image.stop, (_ENCODED, _RAW))
     data = _only(message, content.start, content.stop, (_DATA,))
@@ -194,6 +217,9 @@ def _split(message: bytes, start: int, stop: int) -> Split:
     if content.number == _ENCODED:
         # Decoders want bytes; a file is small beside what it holds.
         return Split(rest, message[data.start : data.stop])
+    if len(_forms) >= _FORMS_MOST:
+        _forms.clear()
+    _forms[stop - start] = _Form(message[start : data.start], message[data.stop : stop], rest)
     return Split(rest, memoryview(message)[data.start : data.stop])
 
 

@@ -52,7 +52,8 @@ class ConvDaeConfig(_Section):
     """Shape of a convolutional denoising autoencoder: any image size, skips, no code of its own.
 
     ``widths[0]`` works at half the image's size, each further level at half of that. Widths are multiples of
-    16, because ONNX Runtime's blocked convolutions pad anything else.
+    16, because ONNX Runtime's blocked convolutions pad anything else. ``input_centre`` is subtracted from the image
+    before the first convolution: around 0, a photograph's brightness doesn't move all of a filter's weights one way.
     """
 
     kind: Literal["conv_dae"] = "conv_dae"
@@ -62,6 +63,7 @@ class ConvDaeConfig(_Section):
     middle_blocks: int = Field(ge=0)
     decoder_blocks: _Counts
     estimator_width: int = Field(default=32, ge=16, multiple_of=16)
+    input_centre: float = Field(default=0.0, ge=0, le=1)
 
     @model_validator(mode="after")
     def _levels_agree(self) -> Self:
@@ -239,11 +241,21 @@ class DataConfig(_Section):
 
 
 class OptimiserConfig(_Section):
-    """AdamW with a linear warm-up and a cosine down to zero. A step sees ``batch_size * accumulation`` samples."""
+    """AdamW with a linear warm-up and a cosine down to zero. A step sees ``batch_size * accumulation`` samples.
+
+    The cosine takes the last ``decay_steps``; before it the rate is constant. Left out, it begins behind the warm-up.
+    A run with a constant part can be made longer or shorter until the cosine begins, by changing its ``steps``.
+    ``full_rate_fan_in`` is the most values that a weight's filter may take in to learn at the full rate; a wider filter
+    learns at a rate that is lower by as much as it is wider (Yang et al., "Tensor Programs V", 2022). Adam moves all
+    weights of a filter by about the rate at once, so that one step moves a wide filter's answer more than a narrow
+    one's, and its ReLU may never open again. Left out, all learn at one rate.
+    """
 
     steps: int = Field(ge=1)
     learning_rate: float = Field(gt=0)
+    full_rate_fan_in: int | None = Field(default=None, ge=1)
     warmup_steps: int = Field(default=200, ge=0)
+    decay_steps: int | None = Field(default=None, ge=1)
     weight_decay: float = Field(default=0.0, ge=0)
     gradient_clip_norm: float = Field(default=1.0, gt=0)
     accumulation: int = Field(default=1, ge=1)

@@ -22,8 +22,10 @@ from training.similarity import ms_ssim, ssim
 
 # Keeps the gradient of sqrt finite; a quarter of an 8-bit level.
 _CHARBONNIER_EPSILON: Final = 1e-3
-# The mean square of 0.36 eight-bit levels: rounding swallows what lies below, so it earns nothing.
-_LOG_MSE_EPSILON: Final = 2e-6
+# The mean square of 2.5 eight-bit levels. An image's gradient goes with e / (e^2 + epsilon), e its root mean square
+# error: none counts more than one with noise of sigma 10 does. With 2e-6 clean and flat images counted ten times as
+# much as noisy photographs: 1.8 dB less at sigma 25 after 3,000 steps.
+_LOG_MSE_EPSILON: Final = 1e-4
 
 
 class LossParts(NamedTuple):

@@ -63,6 +63,7 @@ class ConvDenoisingAutoencoder(Network):
         self.channels = config.channels
         self.size_multiple_px = config.size_multiple_px
         self.sigma_map_scale_px = NoiseEstimator.scale_px
+        self._input_centre = config.input_centre
 
         self.estimator = NoiseEstimator(config.channels, config.estimator_width)
         self.condition = nn.Conv2d(1, widths[0], 1)
@@ -79,7 +80,8 @@ class ConvDenoisingAutoencoder(Network):
     def forward(self, noisy: Tensor, epsilon: Tensor | None = None) -> Answer:  # noqa: ARG002 -- it has no code to draw
         sigma_map = self.estimator(noisy)
         condition = self.condition(sigma_map)
-        x = self.head(noisy) + F.interpolate(condition, scale_factor=self._sigma_map_upscale, mode="nearest")
+        centred = noisy - self._input_centre if self._input_centre else noisy
+        x = self.head(centred) + F.interpolate(condition, scale_factor=self._sigma_map_upscale, mode="nearest")
         skips = []
         for blocks, down in zip(self.encoder, self.down, strict=True):
             x = blocks(x)

@@ -6,8 +6,11 @@ from training.config import OptimiserConfig
 
 
 def learning_rate(step: int, config: OptimiserConfig) -> float:
-    """Linear warm-up, then half a cosine down to zero at the last step."""
+    """Linear warm-up, a constant part where there is one, then half a cosine down to zero at the last step."""
     if step < config.warmup_steps:
         return config.learning_rate * (step + 1) / config.warmup_steps
-    progress = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
+    start = config.warmup_steps
+    if config.decay_steps is not None:
+        start = max(start, config.steps - config.decay_steps)
+    progress = max(0, step - start) / max(1, config.steps - start)
     return config.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))

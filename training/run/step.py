@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,8 @@ from training.run.objective import Objective
 
 # The last figure of a step, after the parts of its loss.
 GRADIENT_NORM = "gradient_norm"
+# Of a group of weights: the part of the schedule's rate that it learns at.
+_RATE_SHARE = "rate_share"
 _NAMES = {"total": "loss", "image": "image_loss", "sigma": "sigma_loss"}
 
 
@@ -40,7 +43,7 @@ class Stepper:
             network.load_state_dict(network.state_dict() | start_weights)
         self.network: Network = network.to(ranks.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimiser = torch.optim.AdamW(
-            network.parameters(),
+            _grouped_by_rate(network, config.optimiser.full_rate_fan_in),
             lr=config.optimiser.learning_rate,
             weight_decay=config.optimiser.weight_decay,
             fused=ranks.device.type == "cuda",
@@ -60,7 +63,7 @@ class Stepper:
             rate: of learning.
         """
         for group in self.optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group[_RATE_SHARE]
         self.optimiser.zero_grad(set_to_none=True)
         count = self._config.accumulation
         sums: Tensor | None = None
@@ -86,3 +89,13 @@ class Stepper:
         defined = {name: value for name, value in parts._asdict().items() if value is not None}
         self.figure_names = (*(_NAMES.get(name, name) for name in defined), GRADIENT_NORM)
         return torch.stack([value.detach().float() for value in defined.values()])
+
+
+def _grouped_by_rate(network: Network, full_rate_fan_in: int | None) -> list[dict[str, Any]]:
+    """Groups for the optimiser, one for each rate; biases, and narrow filters, learn at the full one."""
+    groups: dict[float, list[nn.Parameter]] = {}
+    for weight in network.parameters():
+        fan_in = weight[0].numel() if weight.ndim > 1 else 1
+        share = 1.0 if full_rate_fan_in is None else min(1.0, full_rate_fan_in / fan_in)
+        groups.setdefault(share, []).append(weight)
+    return [{"params": weights, _RATE_SHARE: share} for share, weights in groups.items()]

@@ -217,3 +217,17 @@ def test_a_fresh_network_learns_from_its_first_step_whatever_the_seed(seed: int)
     torch.autograd.backward(loss_of(network, noisy, clean))
     assert network.tail.weight.grad is not None
     assert network.tail.weight.grad.any()
+
+
+def test_the_input_centre_is_what_a_bias_would_be_but_at_the_border() -> None:
+    # Both sides of the border are grey then, where zero padding is a black frame otherwise.
+    plain, centred = awake(TWO_LEVELS), awake(TWO_LEVELS.model_copy(update={"input_centre": 0.5}))
+    with torch.no_grad():
+        head = plain.head
+        assert head.bias is not None
+        head.bias -= 0.5 * head.weight.sum(dim=(1, 2, 3))
+    noisy = torch.rand(1, 3, 128, 128, generator=torch.Generator().manual_seed(6))
+    one, other = plain(noisy).image, centred(noisy).image
+    middle = (..., slice(48, 80), slice(48, 80))
+    torch.testing.assert_close(one[middle], other[middle], atol=1e-5, rtol=1e-4)
+    assert not torch.allclose(one, other, atol=1e-3)

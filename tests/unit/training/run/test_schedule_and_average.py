@@ -23,6 +23,28 @@ def test_the_rate_warms_up_in_equal_steps_and_then_falls_along_half_a_cosine() -
     assert rates[10:] == sorted(rates[10:], reverse=True)
 
 
+def test_the_rate_stays_until_the_cosine_of_the_last_steps_begins() -> None:
+    config = OptimiserConfig(steps=100, learning_rate=0.8, warmup_steps=10, decay_steps=40)
+    rates = [learning_rate(step, config) for step in range(101)]
+    assert rates[9:61] == [0.8] * 52
+    assert rates[80] == pytest.approx(0.4)
+    assert rates[100] == pytest.approx(0.0)
+
+
+def test_a_run_made_longer_in_its_constant_part_has_had_the_rates_that_it_would_have_had() -> None:
+    short, long = (
+        OptimiserConfig(steps=steps, learning_rate=0.8, warmup_steps=10, decay_steps=40) for steps in (100, 300)
+    )
+    assert [learning_rate(step, short) for step in range(60)] == [learning_rate(step, long) for step in range(60)]
+
+
+def test_a_cosine_longer_than_the_run_begins_behind_the_warm_up() -> None:
+    long, whole = (
+        OptimiserConfig(steps=50, learning_rate=0.8, warmup_steps=10, decay_steps=steps) for steps in (60, None)
+    )
+    assert [learning_rate(step, long) for step in range(50)] == [learning_rate(step, whole) for step in range(50)]
+
+
 @pytest.mark.parametrize(("steps", "warmup_steps"), [(1, 0), (5, 0), (5, 5), (5, 200)])
 def test_the_rate_is_positive_and_within_its_limit_on_every_step(steps: int, warmup_steps: int) -> None:
     config = OptimiserConfig(steps=steps, learning_rate=0.8, warmup_steps=warmup_steps)
