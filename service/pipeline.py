@@ -55,8 +55,8 @@ class Denoiser:
         self._observe = _Observer(metrics)
         self._stacks: dict[tuple[RawOrder, Client, int], list[Job]] = {}
 
-    def start(self, job: Job) -> None:
-        """Lets an image in, or refuses it at once.
+    def start(self, job: Job, *, in_chunks: bool = False) -> None:
+        """Lets an image in, or refuses it at once; one that came in chunks may be larger.
 
         Raises:
             ServiceError: it is refused; ``on_done`` will not be called.
@@ -68,7 +68,7 @@ class Denoiser:
             codec.check_raw_length(len(job.data), geometry.header)
         else:
             header = codec.sniff(bytes(job.data), claimed=order.claimed)
-            geometry = self.geometry(header, order.model, order.options)
+            geometry = self.geometry(header, order.model, order.options, in_chunks=in_chunks)
         if geometry.returns_input(order.options):
             untouched = Outcome(geometry.container, job.data, None, None, NO_TIME)
             asyncio.get_running_loop().call_soon(_tell_unless_closed, job, untouched)

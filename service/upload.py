@@ -20,6 +20,9 @@ from service.pipeline import Denoiser
 from service.types import Container
 from service.wire import Chunk
 
+# How often it is told how much of a file has come.
+_TOLD_MOST = 100
+
 
 class Upload(Protocol):
     """An item in chunks."""
@@ -109,6 +112,7 @@ def open_upload(
         chunk_bytes=chunk_bytes,
         on_done=on_done,
         send=send,
+        tell=tell if header.progress else None,
     )
 
 
@@ -256,6 +260,7 @@ class _Whole:
         chunk_bytes: int,
         on_done: Callable[[Outcome | Exception], None],
         send: Send,
+        tell: Callable[[pb.Progress], None] | None,
     ) -> None:
         self._received = Received(size_bytes)
         # One piece: many small chunks would take far more memory than their bytes.
@@ -267,6 +272,10 @@ class _Whole:
         self._chunk_bytes = chunk_bytes
         self._on_done = on_done
         self._send = send
+        self._tell = tell
+        self._told_bytes = 0
+        # However small the chunks are: what is told waits in memory until the client reads it.
+        self._tell_each_bytes = max(1, size_bytes // _TOLD_MOST)
         self._job: Job | None = None
         self._outcome: Outcome | None = None
         self._answer: Answer | None = None
@@ -283,12 +292,15 @@ class _Whole:
     def feed(self, chunk: Chunk) -> None:
         self._received.take(chunk)
         self._data += chunk.data
+        if self._tell is not None and self._received.count_bytes >= self._told_bytes + self._tell_each_bytes:
+            self._told_bytes = self._received.count_bytes
+            self._tell(pb.Progress(received_bytes=self._told_bytes))
         if chunk.last:
             data, self._data = bytes(self._data), bytearray()
             # The image that they make up has a room of its own.
             self._room.release()
             self._job = Job(self._order, data, self._client, self._deadline_s, self._computed)
-            self._denoiser.start(self._job)
+            self._denoiser.start(self._job, in_chunks=True)
 
     def close(self) -> None:
         self._data = bytearray()

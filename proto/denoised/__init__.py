@@ -11,7 +11,7 @@ Public here: the two clients, what they return, and what they raise. Beside them
 ``denoised.quality`` and ``denoised.report`` for measuring and showing what was gained.
 """
 
-from denoised._calls import CleanOptions
+from denoised._order import CleanOptions
 from denoised.aio import AsyncClient
 from denoised.client import Client
 from denoised.errors import (

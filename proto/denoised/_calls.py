@@ -1,56 +1,30 @@
 """What ``Client`` and ``AsyncClient`` share: how a channel is set up, a request is built and an answer is read."""
 
 import json
-from typing import Any, Final, Literal, TypedDict
+from typing import Any, Final, Unpack
 
 import grpc
+from google.protobuf.duration_pb2 import Duration
 
-from denoised._images import ArrayForm, ImageInput, Prepared, prepare, restore
-from denoised.errors import InvalidOptionError
+from denoised._images import ArrayForm, ImageInput, restore
+from denoised._order import LARGEST_MESSAGE_BYTES, CleanOptions, build_order
+from denoised.errors import ServerUnavailableError
 from denoised.results import CleanResult, clean_result
 from denoised.v1 import denoised_pb2 as pb
 from denoised.v1.denoised_pb2_grpc import DenoiseServiceStub
 
 DEFAULT_TARGET: Final = "localhost:50051"
-DEFAULT_TIMEOUT_S: Final = 30.0
 
-_LARGEST_MESSAGE_BYTES: Final = 64 * 2**20
 _KEEPALIVE_PERIOD_MS: Final = 30_000
 _KEEPALIVE_TIMEOUT_MS: Final = 10_000
 _FIRST_RECONNECT_MS: Final = 200
-
-_CONTAINERS: Final = {"png": pb.CONTAINER_PNG, "jpeg": pb.CONTAINER_JPEG}
-
-
-class CleanOptions(TypedDict, total=False):
-    """How to denoise; whatever is left out is the server's default.
-
-    Attributes:
-        model: name of the model.
-        model_version: version of the model; left out, the newest one.
-        strength: blend of input (0) and denoised image (1).
-        output_container: file format of the answer to bytes and paths; left out, that of the input.
-        jpeg_quality: 1..100, for answers in JPEG; left out, 95.
-        black_level: the sample value that is black; 0 when white_level alone is given.
-        white_level: the sample value that is white; when black_level alone is given, 255 for 8 bits, 65535 for 16
-            and 1.0 for float32. A 12-bit camera's 16-bit samples want 4095. Both left out: those of the model, when
-            it was trained on samples of the image's type, else as said.
-    """
-
-    model: str
-    model_version: str
-    strength: float | None
-    output_container: Literal["png", "jpeg"] | None
-    jpeg_quality: int | None
-    black_level: float | None
-    white_level: float | None
 
 
 def channel_options(target: str) -> list[tuple[str, Any]]:
     """Options of a channel, for grpc and grpc.aio alike."""
     options: list[tuple[str, Any]] = [
-        ("grpc.max_send_message_length", _LARGEST_MESSAGE_BYTES),
-        ("grpc.max_receive_message_length", _LARGEST_MESSAGE_BYTES),
+        ("grpc.max_send_message_length", LARGEST_MESSAGE_BYTES),
+        ("grpc.max_receive_message_length", LARGEST_MESSAGE_BYTES),
         ("grpc.keepalive_time_ms", _KEEPALIVE_PERIOD_MS),
         ("grpc.keepalive_timeout_ms", _KEEPALIVE_TIMEOUT_MS),
         # Below the first pause between tries: a retry that finds gRPC still waiting to reconnect fails unsent.
@@ -69,38 +43,14 @@ def service_stub(channel: grpc.Channel | grpc.aio.Channel) -> DenoiseServiceStub
     return DenoiseServiceStub(channel)  # type: ignore[no-untyped-call]  # generated without annotations
 
 
-def build_request(
-    image: ImageInput,
-    *,
-    model: str = "",
-    model_version: str = "",
-    strength: float | None = None,
-    output_container: Literal["png", "jpeg"] | None = None,
-    jpeg_quality: int | None = None,
-    black_level: float | None = None,
-    white_level: float | None = None,
-) -> tuple[pb.DenoiseRequest, ArrayForm | None]:
+def build_request(image: ImageInput, **options: Unpack[CleanOptions]) -> tuple[pb.DenoiseRequest, ArrayForm | None]:
     """The request for one image, and the form that its answer is restored to.
 
     Raises:
         InvalidRequestError: one of its kinds, when the server would have to refuse it anyway.
     """
-    prepared = prepare(image, black_level=black_level, white_level=white_level)
-    container = _container(output_container, prepared)
-    try:
-        options = pb.DenoiseOptions(
-            model=model,
-            model_version=model_version,
-            strength=strength,
-            output_container=container,
-            jpeg_quality=jpeg_quality,
-        )
-    except (TypeError, ValueError) as error:
-        # A value that no field can hold, such as a quality of 1e12; ranges are the server's to check.
-        raise InvalidOptionError(
-            f"an option can't be sent: {error}", reason="OPTION_INVALID", field="options"
-        ) from error
-    return pb.DenoiseRequest(image=prepared.message, options=options), prepared.form
+    order = build_order(image, **options)
+    return order.request(), order.image.form
 
 
 def read_response(response: pb.DenoiseResponse, form: ArrayForm | None) -> CleanResult[Any]:
@@ -112,20 +62,15 @@ def read_response(response: pb.DenoiseResponse, form: ArrayForm | None) -> Clean
     return clean_result(response, restore(response.image, form))
 
 
-def _container(name: str | None, prepared: Prepared) -> pb.Container:
-    if name is None:
-        return pb.CONTAINER_UNSPECIFIED
-    if prepared.form is not None:
-        raise InvalidOptionError(
-            f"output_container is {name!r}, but an array is answered with an array: leave it out, "
-            "or pass the bytes of a file",
-            reason="OPTION_INVALID",
-            field="options.output_container",
-        )
-    if name not in _CONTAINERS:
-        raise InvalidOptionError(
-            f"output_container is {name!r}; one of: {', '.join(_CONTAINERS)}",
-            reason="OPTION_INVALID",
-            field="options.output_container",
-        )
-    return _CONTAINERS[name]
+def duration(seconds: float) -> Duration:
+    """As a message; an item whose time is just over still has some, or the server would call it misspelt."""
+    message = Duration()
+    message.FromMicroseconds(max(1, round(seconds * 1e6)))
+    return message
+
+
+def stream_ended(target: str) -> ServerUnavailableError:
+    """A stream that ended well, but with images unanswered."""
+    return ServerUnavailableError(
+        f"the server at {target} ended the stream before all answers", reason="STREAM_ENDED", target=target
+    )

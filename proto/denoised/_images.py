@@ -1,6 +1,12 @@
-"""The caller's images to messages and back: arrays travel as samples, bytes and files travel as they are."""
+"""The caller's images to messages and back: arrays travel as samples, bytes and files travel as they are.
 
+What is prepared holds the caller's own memory. It is copied when it is sent: all at once into one message, or a chunk
+at a time.
+"""
+
+import io
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -8,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from denoised._file_header import read_file_header
 from denoised.errors import (
     FileUnreadableError,
     InternalError,
@@ -34,13 +41,59 @@ class ArrayForm:
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
 
+    @property
+    def little_endian(self) -> np.dtype[Any]:
+        """The type of the samples on their way."""
+        return self.dtype.newbyteorder("<")
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Prepared:
-    """An image that is ready to be sent; ``form`` is None for files."""
+    """An image that is ready to be sent.
 
-    message: pb.Image
+    Attributes:
+        header: the image as a message without its data.
+        data: the caller's array, or the bytes of a file.
+        form: of the array; None for files.
+        size_bytes: of the data as it is sent.
+        answer_bytes: the most that the answer's data may have.
+        height_px, width_px: 0 of a file that does not tell.
+    """
+
+    header: pb.Image
+    data: bytes | AnyArray
     form: ArrayForm | None
+    size_bytes: int
+    answer_bytes: int
+    height_px: int
+    width_px: int
+
+    @property
+    def pixel_count(self) -> int:
+        return self.height_px * self.width_px
+
+    def message(self) -> pb.Image:
+        """The image with its data."""
+        image = pb.Image()
+        image.CopyFrom(self.header)
+        if isinstance(self.data, bytes):
+            image.encoded.data = self.data
+        else:
+            image.raw.data = _little_endian(self.data)
+        return image
+
+    def chunks(self, chunk_bytes: int) -> Iterator[bytes]:
+        """The data in order, in parts of at most so many bytes, at least one pixel each."""
+        if isinstance(self.data, bytes):
+            for start in range(0, self.size_bytes, chunk_bytes):
+                yield self.data[start : start + chunk_bytes]
+            return
+        pixel_bytes = self.size_bytes // self.pixel_count
+        column_count = min(self.width_px, max(1, chunk_bytes // pixel_bytes))
+        row_count = max(1, chunk_bytes // (self.width_px * pixel_bytes))
+        for top in range(0, self.height_px, row_count):
+            for left in range(0, self.width_px, column_count):
+                yield _little_endian(self.data[top : top + row_count, left : left + column_count])
 
 
 def prepare(image: ImageInput, *, black_level: float | None, white_level: float | None) -> Prepared:
@@ -59,8 +112,17 @@ def prepare(image: ImageInput, *, black_level: float | None, white_level: float 
             reason="IMAGE_UNSUPPORTED",
             field="image",
         )
-    encoded = pb.EncodedImage(data=image, black_level=black_level, white_level=white_level)
-    return Prepared(message=pb.Image(encoded=encoded), form=None)
+    header = read_file_header(image)
+    return Prepared(
+        header=pb.Image(encoded=pb.EncodedImage(black_level=black_level, white_level=white_level)),
+        data=image,
+        form=None,
+        size_bytes=len(image),
+        # No codec makes much more of samples than they are; what a file says besides is in it already.
+        answer_bytes=len(image) + (0 if header is None else header.samples_bytes),
+        height_px=0 if header is None else header.height_px,
+        width_px=0 if header is None else header.width_px,
+    )
 
 
 def restore(message: pb.Image, form: ArrayForm | None) -> AnyArray | bytes:
@@ -69,17 +131,52 @@ def restore(message: pb.Image, form: ArrayForm | None) -> AnyArray | bytes:
     Raises:
         InternalError: the answer is of another kind or size than the question.
     """
-    if form is None:
-        if message.WhichOneof("content") != "encoded":
-            raise InternalError("the server answered a file with something else", reason="ANSWER_MALFORMED")
-        return message.encoded.data
-    expected_bytes = int(np.prod(form.shape)) * form.dtype.itemsize
-    if message.WhichOneof("content") != "raw" or len(message.raw.data) != expected_bytes:
-        raise InternalError(
-            f"the server answered an array of {expected_bytes} bytes with something else", reason="ANSWER_MALFORMED"
-        )
-    little_endian = form.dtype.newbyteorder("<")
-    return np.frombuffer(message.raw.data, dtype=little_endian).reshape(form.shape).astype(form.dtype)
+    assembly = Assembly(form)
+    assembly.add(message.raw.data if form is not None else message.encoded.data)
+    return assembly.finish(message)
+
+
+class Assembly:
+    """An answer that comes in parts, put together in one place: an array of its final size, or a buffer of bytes."""
+
+    def __init__(self, form: ArrayForm | None) -> None:
+        self._form = form
+        self._file = io.BytesIO()
+        self._samples = np.empty(0 if form is None else form.shape, "u1" if form is None else form.little_endian)
+        self._bytes = self._samples.reshape(-1).view(np.uint8)
+        self.size_bytes = 0
+
+    def add(self, data: bytes) -> None:
+        """The next bytes of the answer.
+
+        Raises:
+            InternalError: there are more than the question had.
+        """
+        start, self.size_bytes = self.size_bytes, self.size_bytes + len(data)
+        if self._form is None:
+            self._file.write(data)
+        elif self.size_bytes > self._bytes.size:
+            raise self._malformed()
+        else:
+            self._bytes[start : self.size_bytes] = np.frombuffer(data, np.uint8)
+
+    def finish(self, header: pb.Image) -> AnyArray | bytes:
+        """The whole answer; ``header`` says what it is.
+
+        Raises:
+            InternalError: it is of another kind or size than the question.
+        """
+        if header.WhichOneof("content") != ("encoded" if self._form is None else "raw"):
+            raise self._malformed()
+        if self._form is None:
+            return self._file.getvalue()
+        if self.size_bytes != self._bytes.size:
+            raise self._malformed()
+        return self._samples.astype(self._form.dtype, copy=False)
+
+    def _malformed(self) -> InternalError:
+        asked = "a file" if self._form is None else f"an array of {self._bytes.size} bytes"
+        return InternalError(f"the server answered {asked} with something else", reason="ANSWER_MALFORMED")
 
 
 def _prepare_array(array: AnyArray, *, black_level: float | None, white_level: float | None) -> Prepared:
@@ -106,8 +203,6 @@ def _prepare_array(array: AnyArray, *, black_level: float | None, white_level: f
             field="image.raw",
         )
     raw = pb.RawImage(
-        # tobytes gives row-major order whatever the array's strides are
-        data=array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes(),
         sample_type=sample_type,
         layout=pb.SAMPLE_LAYOUT_HWC,
         height_px=array.shape[0],
@@ -116,7 +211,20 @@ def _prepare_array(array: AnyArray, *, black_level: float | None, white_level: f
         black_level=black_level,
         white_level=white_level,
     )
-    return Prepared(message=pb.Image(raw=raw), form=ArrayForm(shape=array.shape, dtype=array.dtype))
+    return Prepared(
+        header=pb.Image(raw=raw),
+        data=array,
+        form=ArrayForm(shape=array.shape, dtype=array.dtype),
+        size_bytes=array.nbytes,
+        answer_bytes=array.nbytes,
+        height_px=array.shape[0],
+        width_px=array.shape[1],
+    )
+
+
+def _little_endian(array: AnyArray) -> bytes:
+    """The samples in row-major order, whatever the array's strides and byte order are."""
+    return array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
 
 
 def _read(path: Path) -> bytes:

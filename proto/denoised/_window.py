@@ -3,27 +3,32 @@
 Pure state: it neither sends nor sleeps nor looks at a clock. ``Client`` and ``AsyncClient`` ask it for the next
 step, take that step, and tell it what came of it.
 
+What does not fit one message goes alone, on a stream of its own, while the others wait (``Alone``). So does an image of
+which that is not known yet: it is how the server's limits are learnt.
+
 Streams are renewed: one takes new items for ``STREAM_SPAN_S``, is emptied and replaced. So every stream has a
 deadline however many images there are, and a load balancer can spread them.
 """
 
 import random
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from google.protobuf.duration_pb2 import Duration
-
 from denoised import _failures
-from denoised._calls import CleanOptions, build_request, read_response
-from denoised._images import ArrayForm, ImageInput
-from denoised.errors import (
-    DeadlineExceededError,
-    DenoisedError,
-    InternalError,
-    InvalidOptionError,
-    ServerUnavailableError,
+from denoised._calls import duration, read_response, stream_ended
+from denoised._images import ImageInput
+from denoised._order import (
+    DEFAULT_TIMEOUT_S,
+    DEFAULT_TIMEOUT_S_PER_MEGAPIXEL,
+    LARGEST_MESSAGE_BYTES,
+    CleanOptions,
+    Order,
+    ServerLimits,
+    build_order,
 )
+from denoised.errors import DeadlineExceededError, DenoisedError, InternalError, InvalidOptionError
 from denoised.results import CleanResult
 from denoised.retry import RetryPolicy, valid_timeout_s
 from denoised.v1 import denoised_pb2 as pb
@@ -35,6 +40,12 @@ FAREWELL_S: Final = 2.0
 
 # The server answers an item whose time is over; only a server that does not is given up on, this much later.
 _GRACE_S: Final = 2.0
+
+# Of an image whose time is over before it is sent: its try fails at once, with the error of any other.
+_LEAST_S: Final = 1e-3
+
+# What fits one message has no more pixels than bytes.
+_LONGEST_DEFAULT_S: Final = DEFAULT_TIMEOUT_S + DEFAULT_TIMEOUT_S_PER_MEGAPIXEL * LARGEST_MESSAGE_BYTES / 1e6
 
 Outcome = tuple[int, CleanResult[Any] | DenoisedError]
 
@@ -66,6 +77,15 @@ class Send:
 
 
 @dataclass(frozen=True, slots=True)
+class Alone:
+    """Clean the image by itself, retries included, then ``settle`` it."""
+
+    index: int
+    order: Order
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Receive:
     """Wait so long for an answer, then ``note`` what came."""
 
@@ -89,7 +109,7 @@ class Finish:
     """Everything is settled."""
 
 
-Step = Give | Take | Open | Send | Receive | Sleep | Close | Finish
+Step = Give | Take | Open | Send | Alone | Receive | Sleep | Close | Finish
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +122,8 @@ class StreamEnd:
 @dataclass(slots=True)
 class _Item:
     index: int
-    request: pb.DenoiseRequest
-    form: ArrayForm | None
+    order: Order
+    timeout_s: float
     deadline_s: float
     due_s: float
     tries_made: int = 0
@@ -113,9 +133,18 @@ class Window:
     """The unsettled images of one ``clean_many``, at most ``concurrency`` of them."""
 
     def __init__(
-        self, *, target: str, policy: RetryPolicy, concurrency: int, timeout_s: float, options: CleanOptions
+        self,
+        *,
+        target: str,
+        policy: RetryPolicy,
+        concurrency: int,
+        timeout_s: float | None,
+        options: CleanOptions,
+        limits: Callable[[], ServerLimits | None],
     ) -> None:
-        """The options are those of every image; ``timeout_s`` is each image's own.
+        """The options are those of every image; ``timeout_s`` is each image's own, None being by its size.
+
+        ``limits`` gives the server's, as far as they are known.
 
         Raises:
             InvalidOptionError: the concurrency or the timeout is not positive.
@@ -127,8 +156,9 @@ class Window:
         self._target = target
         self._policy = policy
         self._concurrency = concurrency
-        self._timeout_s = valid_timeout_s(timeout_s)
+        self._timeout_s = None if timeout_s is None else valid_timeout_s(timeout_s)
         self._options = options
+        self._limits = limits
         self._taken_count = 0
         self._source_is_open = True
         self._stream_opened_s: float | None = None
@@ -151,7 +181,7 @@ class Window:
         if not is_old:
             due = min(self._waiting, key=lambda item: item.due_s, default=None)
             if due is not None and due.due_s <= now_s:
-                return self._send(due, now_s)
+                return self._send_alone(due, now_s) if self._goes_alone(due.order) else self._send(due, now_s)
         wait_s = max(0.0, self._next_moment_s(now_s) - now_s)
         return Sleep(wait_s) if self._stream_opened_s is None else Receive(wait_s)
 
@@ -159,15 +189,20 @@ class Window:
         """The next image has been taken; its time runs from now on."""
         index, self._taken_count = self._taken_count, self._taken_count + 1
         try:
-            request, form = build_request(image, **self._options)
+            order = build_order(image, **self._options)
         except DenoisedError as error:
             self._outcomes.append((index, error))
         else:
-            self._waiting.append(_Item(index, request, form, deadline_s=now_s + self._timeout_s, due_s=now_s))
+            timeout_s = order.default_timeout_s if self._timeout_s is None else self._timeout_s
+            self._waiting.append(_Item(index, order, timeout_s, deadline_s=now_s + timeout_s, due_s=now_s))
 
     def end_source(self) -> None:
         """There are no more images."""
         self._source_is_open = False
+
+    def settle(self, index: int, outcome: CleanResult[Any] | DenoisedError) -> None:
+        """What became of an image that went alone."""
+        self._outcomes.append((index, outcome))
 
     def note(self, event: pb.DenoiseStreamResponse | StreamEnd | None, now_s: float) -> None:
         """What came of waiting: an answer, the end of the stream, or nothing in time."""
@@ -176,9 +211,9 @@ class Window:
         elif isinstance(event, StreamEnd):
             self._end_stream(event.error, now_s)
         else:
-            self._settle(event, now_s)
+            self._read(event, now_s)
 
-    def _settle(self, answer: pb.DenoiseStreamResponse, now_s: float) -> None:
+    def _read(self, answer: pb.DenoiseStreamResponse, now_s: float) -> None:
         item = self._sent.pop(answer.item_id, None)
         if item is None:
             return  # it was given up on
@@ -186,17 +221,13 @@ class Window:
             self._fail(item, _failures.from_status(answer.result.status, target=self._target), now_s)
             return
         try:
-            self._outcomes.append((item.index, read_response(answer.result.response, item.form)))
+            self._outcomes.append((item.index, read_response(answer.result.response, item.order.image.form)))
         except InternalError as error:
             self._outcomes.append((item.index, error))
 
     def _end_stream(self, error: DenoisedError | None, now_s: float) -> None:
         self._stream_opened_s = None
-        error = error or ServerUnavailableError(
-            f"the server at {self._target} ended the stream before all answers",
-            reason="STREAM_ENDED",
-            target=self._target,
-        )
+        error = error or stream_ended(self._target)
         unanswered, self._sent = self._sent, {}
         for item in unanswered.values():
             self._fail(item, error, now_s)
@@ -206,7 +237,7 @@ class Window:
         for item in overdue:
             del self._sent[str(item.index)]
             error = DeadlineExceededError(
-                f"no answer within {self._timeout_s:g} s; allow more with timeout_s", reason="DEADLINE_EXCEEDED"
+                f"no answer within {item.timeout_s:g} s; allow more with timeout_s", reason="DEADLINE_EXCEEDED"
             )
             self._outcomes.append((item.index, error))
 
@@ -220,16 +251,26 @@ class Window:
             moments_s += [item.due_s for item in self._waiting]
         return min(moments_s)
 
+    def _goes_alone(self, order: Order) -> bool:
+        limits = self._limits()
+        return not order.is_surely_small and (limits is None or limits.wants_chunks(order))
+
+    def _send_alone(self, item: _Item, now_s: float) -> Step:
+        self._waiting.remove(item)
+        return Alone(item.index, item.order, max(item.deadline_s - now_s, _LEAST_S))
+
     def _send(self, item: _Item, now_s: float) -> Step:
         if self._stream_opened_s is None:
             self._stream_opened_s = now_s
             # The last item that the stream takes still gets its whole time.
-            return Open(STREAM_SPAN_S + self._timeout_s + _GRACE_S)
+            return Open(STREAM_SPAN_S + (self._timeout_s or _LONGEST_DEFAULT_S) + _GRACE_S)
         self._waiting.remove(item)
         self._sent[str(item.index)] = item
-        timeout = Duration()
-        timeout.FromMicroseconds(max(1, round((item.deadline_s - now_s) * 1e6)))
-        return Send(pb.DenoiseStreamRequest(item_id=str(item.index), request=item.request, timeout=timeout))
+        return Send(
+            pb.DenoiseStreamRequest(
+                item_id=str(item.index), request=item.order.request(), timeout=duration(item.deadline_s - now_s)
+            )
+        )
 
     def _fail(self, item: _Item, error: DenoisedError, now_s: float) -> None:
         item.tries_made += 1

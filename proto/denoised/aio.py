@@ -12,18 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from denoised import _failures, results
-from denoised._calls import (
-    DEFAULT_TARGET,
-    DEFAULT_TIMEOUT_S,
-    CleanOptions,
-    build_request,
-    channel_options,
-    read_response,
-    service_stub,
-)
+from denoised._calls import DEFAULT_TARGET, channel_options, read_response, service_stub
 from denoised._images import ImageInput
+from denoised._order import DEFAULT_TIMEOUT_S, CleanOptions, Order, ServerLimits, build_order
+from denoised._upload import OnProgress, Upload
 from denoised._window import (
     FAREWELL_S,
+    Alone,
     Close,
     Finish,
     Give,
@@ -36,6 +31,7 @@ from denoised._window import (
     Take,
     Window,
 )
+from denoised.errors import DenoisedError, ImageTooLargeError
 from denoised.results import CleanResult, Model
 from denoised.retry import Attempts, RetryPolicy
 from denoised.v1 import denoised_pb2 as pb
@@ -53,7 +49,7 @@ class AsyncClient:
         async with AsyncClient("localhost:50051") as client:
             result = await client.clean(array)
 
-    Files are read and samples are copied in worker threads, never on the event loop.
+    Files are read and images are copied in worker threads; on the event loop a chunk at most.
     """
 
     def __init__(
@@ -73,34 +69,51 @@ class AsyncClient:
             else grpc.aio.secure_channel(target, credentials, options)
         )
         self._stub = service_stub(self._channel)
+        # Asked for when an image comes that may not fit one message, and again after one was refused for its size.
+        self._limits: ServerLimits | None = None
 
     @overload
     async def clean(
-        self, image: NDArray[SampleT], *, timeout_s: float = ..., **options: Unpack[CleanOptions]
+        self,
+        image: NDArray[SampleT],
+        *,
+        timeout_s: float | None = ...,
+        on_progress: OnProgress | None = ...,
+        **options: Unpack[CleanOptions],
     ) -> CleanResult[NDArray[SampleT]]: ...
     @overload
     async def clean(
-        self, image: bytes | str | os.PathLike[str], *, timeout_s: float = ..., **options: Unpack[CleanOptions]
+        self,
+        image: bytes | str | os.PathLike[str],
+        *,
+        timeout_s: float | None = ...,
+        on_progress: OnProgress | None = ...,
+        **options: Unpack[CleanOptions],
     ) -> CleanResult[bytes]: ...
     async def clean(
-        self, image: ImageInput, *, timeout_s: float = DEFAULT_TIMEOUT_S, **options: Unpack[CleanOptions]
+        self,
+        image: ImageInput,
+        *,
+        timeout_s: float | None = None,
+        on_progress: OnProgress | None = None,
+        **options: Unpack[CleanOptions],
     ) -> CleanResult[Any]:
-        """Denoises one image; see ``Client.clean``.
+        """Denoises one image; see ``Client.clean``. ``on_progress`` is called on the event loop.
 
         Raises:
             DenoisedError: one of its kinds.
         """
-        attempts = Attempts(self._retry, timeout_s)
-        request, form = await asyncio.to_thread(build_request, image, **options)
-        response = await self._call(self._stub.Denoise, request, attempts)
-        return await asyncio.to_thread(read_response, response, form)
+        begun_s = time.monotonic()
+        order = await asyncio.to_thread(build_order, image, **options)
+        timeout_s = order.default_timeout_s if timeout_s is None else timeout_s
+        return await self._clean(order, Attempts(self._retry, timeout_s, begun_s=begun_s), on_progress)
 
     def clean_many(
         self,
         images: Iterable[ImageInput] | AsyncIterable[ImageInput],
         *,
         concurrency: int = 8,
-        timeout_s: float = DEFAULT_TIMEOUT_S,
+        timeout_s: float | None = None,
         **options: Unpack[CleanOptions],
     ) -> AsyncIterator[Outcome]:
         """Denoises images over one stream, a few at a time; see ``Client.clean_many``.
@@ -109,7 +122,12 @@ class AsyncClient:
             (index of the image, its result or why there is none), in any order.
         """
         window = Window(
-            target=self.target, policy=self._retry, concurrency=concurrency, timeout_s=timeout_s, options=options
+            target=self.target,
+            policy=self._retry,
+            concurrency=concurrency,
+            timeout_s=timeout_s,
+            options=options,
+            limits=lambda: self._limits,
         )
         source = aiter(images) if isinstance(images, AsyncIterable) else _in_turn(images)
         return self._drive(window, source)
@@ -141,11 +159,68 @@ class AsyncClient:
                 pause_s = attempts.pause_after(_failures.from_call(error, target=self.target))
             await asyncio.sleep(pause_s)
 
+    async def _clean(self, order: Order, attempts: Attempts, on_progress: OnProgress | None) -> CleanResult[Any]:
+        try:
+            if not order.is_surely_small:
+                limits = await self._known_limits(attempts)
+                limits.check(order)
+                if limits.wants_chunks(order):
+                    return await self._upload(order, limits, attempts, on_progress)
+            request = await asyncio.to_thread(order.request)
+            response = await self._call(self._stub.Denoise, request, attempts)
+            result = await asyncio.to_thread(read_response, response, order.image.form)
+        except ImageTooLargeError:
+            self._limits = None
+            raise
+        if on_progress is not None:
+            on_progress(1.0)
+        return result
+
+    async def _outcome(self, order: Order, timeout_s: float) -> CleanResult[Any] | DenoisedError:
+        try:
+            return await self._clean(order, Attempts(self._retry, timeout_s), None)
+        except DenoisedError as error:
+            return error
+
+    async def _known_limits(self, attempts: Attempts) -> ServerLimits:
+        if self._limits is None:
+            self._limits = ServerLimits.of(await self._call(self._stub.ListModels, pb.ListModelsRequest(), attempts))
+        return self._limits
+
+    async def _upload(
+        self, order: Order, limits: ServerLimits, attempts: Attempts, on_progress: OnProgress | None
+    ) -> CleanResult[Any]:
+        while True:
+            upload = Upload(
+                order,
+                chunk_bytes=limits.chunk_bytes,
+                timeout_s=attempts.remaining_s,
+                target=self.target,
+                on_progress=on_progress,
+            )
+            await self._exchange(upload, attempts.remaining_s)
+            try:
+                return upload.result()
+            except DenoisedError as error:
+                pause_s = attempts.pause_after(error)
+            await asyncio.sleep(pause_s)
+
+    async def _exchange(self, upload: Upload, timeout_s: float) -> None:
+        """Notes answers while gRPC sends the frames, as fast as the server takes them."""
+        call = self._stub.DenoiseStream(upload.frames(), timeout=timeout_s)
+        try:
+            async for answer in call:
+                upload.note(answer)
+        except grpc.RpcError as error:
+            upload.end(_failures.from_call(error, target=self.target))
+        finally:
+            call.cancel()
+
     async def _drive(self, window: Window, source: AsyncIterator[ImageInput]) -> AsyncIterator[Outcome]:
         stream = _Stream(self._stub, target=self.target)
         try:
-            while True:
-                match window.next_step(time.monotonic()):
+            while not isinstance(step := window.next_step(time.monotonic()), Finish):
+                match step:
                     case Give(outcome):
                         yield outcome
                     case Take():
@@ -154,14 +229,14 @@ class AsyncClient:
                         await stream.open(timeout_s)
                     case Send(frame):
                         stream.send(frame)
+                    case Alone(index, order, timeout_s):
+                        window.settle(index, await self._outcome(order, timeout_s))
                     case Receive(wait_s):
                         window.note(await stream.receive(wait_s), time.monotonic())
                     case Sleep(wait_s):
                         await asyncio.sleep(wait_s)
                     case Close():
                         await stream.finish()
-                    case Finish():
-                        return
         finally:
             await stream.cancel()
 

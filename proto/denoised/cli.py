@@ -8,12 +8,19 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import click
 from tqdm import tqdm
 
-from denoised._calls import DEFAULT_TARGET, DEFAULT_TIMEOUT_S, CleanOptions
+from denoised._calls import DEFAULT_TARGET
 from denoised._files import CONTAINER_OF_SUFFIX, FolderPlan, Job, plan_folder, refuse_overlap, write_whole
+from denoised._order import (
+    DEFAULT_TIMEOUT_S,
+    DEFAULT_TIMEOUT_S_PER_MEGAPIXEL,
+    SERVICE_CLASSES,
+    CleanOptions,
+)
 from denoised.client import Client
 from denoised.errors import DenoisedError, ServerUnavailableError
 from denoised.load.command import load
@@ -27,14 +34,7 @@ _server_option = click.option(
     show_envvar=True,
     help="host:port, or dns:///host:port to spread images over all addresses of the name.",
 )
-_timeout_option = click.option(
-    "--timeout",
-    "timeout_s",
-    type=click.FloatRange(min=0, min_open=True),
-    default=DEFAULT_TIMEOUT_S,
-    show_default=True,
-    help="Seconds for each image, retries included.",
-)
+_SECONDS = click.FloatRange(min=0, min_open=True)
 
 
 class _Failed(click.ClickException):
@@ -87,7 +87,19 @@ def main() -> None:
     "model's]",
 )
 @click.option("--jpeg-quality", type=click.IntRange(1, 100), help="For outputs in JPEG.  [default: 95]")
-@_timeout_option
+@click.option(
+    "--class",
+    "service_class",
+    type=click.Choice(list(SERVICE_CLASSES)),
+    help="What share of the server it gets while others wait: bulk may take the night.  [default: normal]",
+)
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=_SECONDS,
+    help="Seconds for each image, retries included.  "
+    f"[default: {DEFAULT_TIMEOUT_S:g}, and {DEFAULT_TIMEOUT_S_PER_MEGAPIXEL:g} for each megapixel]",
+)
 @click.option("--skip-existing", is_flag=True, help="In a folder, leave images whose output exists already.")
 def clean(
     source: Path,
@@ -98,14 +110,16 @@ def clean(
     black_level: float | None,
     white_level: float | None,
     jpeg_quality: int | None,
-    timeout_s: float,
+    service_class: Literal["interactive", "normal", "bulk"] | None,
+    timeout_s: float | None,
     skip_existing: bool,  # noqa: FBT001 -- click passes options by name
 ) -> None:
     """Denoise a PNG or JPEG file, or all of them in a folder.
 
     Bit depth, alpha, colour profile and size stay as they are. The ending of OUT chooses the format: a PNG
     becomes a JPEG with -o clean.jpg. Of a folder the whole tree is mirrored; files that are neither PNG nor
-    JPEG are skipped. Outputs appear whole or not at all, and originals are never overwritten.
+    JPEG are skipped. Outputs appear whole or not at all, and originals are never overwritten. A file that does
+    not fit one message goes in chunks, by itself.
 
     \b
     Examples:
@@ -114,6 +128,7 @@ def clean(
       denoised clean photos/ -o cleaned/ --skip-existing
       denoised clean night.png -o night-half.png --strength 0.5
       denoised clean twelve-bit.png -o clean.png --white-level 4095
+      denoised clean archive/ -o cleaned/ --class bulk
       DENOISED_SERVER=gpu-box:50051 denoised clean photos/ -o cleaned/
 
     \b
@@ -124,7 +139,12 @@ def clean(
       3  no server answers
     """  # noqa: D301 -- click reads \b as "keep these lines as they are"
     options = CleanOptions(
-        model=model, strength=strength, black_level=black_level, white_level=white_level, jpeg_quality=jpeg_quality
+        model=model,
+        strength=strength,
+        black_level=black_level,
+        white_level=white_level,
+        jpeg_quality=jpeg_quality,
+        service_class=service_class,
     )
     if source.is_file() and target.is_dir():
         target /= source.name
@@ -146,14 +166,21 @@ main.add_command(_server_option(load))
 
 @main.command()
 @_server_option
-@_timeout_option
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=_SECONDS,
+    default=DEFAULT_TIMEOUT_S,
+    show_default=True,
+    help="Seconds, retries included.",
+)
 def models(server: str, timeout_s: float) -> None:
     """List the models that the server has loaded; * marks the default one."""
     with Client(server) as client, _failures_in_one_line():
         click.echo(_table(client.models(timeout_s=timeout_s)))
 
 
-def _clean_file(client: Client, job: Job, timeout_s: float, options: CleanOptions) -> None:
+def _clean_file(client: Client, job: Job, timeout_s: float | None, options: CleanOptions) -> None:
     container = CONTAINER_OF_SUFFIX.get(job.target.suffix.lower())
     if container is None:
         raise click.UsageError(
@@ -162,12 +189,20 @@ def _clean_file(client: Client, job: Job, timeout_s: float, options: CleanOption
         )
     options["output_container"] = container
     with _failures_in_one_line():
-        result = client.clean(job.source, timeout_s=timeout_s, **options)
+        with tqdm(
+            total=1.0, desc=job.source.name, bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}", disable=None
+        ) as bar:
+
+            def show(done_share: float) -> None:
+                bar.n = done_share
+                bar.refresh()
+
+            result = client.clean(job.source, timeout_s=timeout_s, on_progress=show, **options)
         write_whole(job.target, result.image)
     click.echo(f"{job.target}: {_what_was_done(result)}")
 
 
-def _clean_folder(client: Client, plan: FolderPlan, timeout_s: float, options: CleanOptions) -> None:
+def _clean_folder(client: Client, plan: FolderPlan, timeout_s: float | None, options: CleanOptions) -> None:
     done_count = 0
     unreachable: ServerUnavailableError | None = None
     outcomes = client.clean_many((job.source for job in plan.jobs), timeout_s=timeout_s, **options)

@@ -17,18 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from denoised import _failures, results
-from denoised._calls import (
-    DEFAULT_TARGET,
-    DEFAULT_TIMEOUT_S,
-    CleanOptions,
-    build_request,
-    channel_options,
-    read_response,
-    service_stub,
-)
+from denoised._calls import DEFAULT_TARGET, channel_options, read_response, service_stub
 from denoised._images import ImageInput
+from denoised._order import DEFAULT_TIMEOUT_S, CleanOptions, Order, ServerLimits, build_order
+from denoised._upload import OnProgress, Upload
 from denoised._window import (
     FAREWELL_S,
+    Alone,
     Close,
     Finish,
     Give,
@@ -41,6 +36,7 @@ from denoised._window import (
     Take,
     Window,
 )
+from denoised.errors import DenoisedError, ImageTooLargeError
 from denoised.results import CleanResult, Model
 from denoised.retry import Attempts, RetryPolicy
 from denoised.v1 import denoised_pb2 as pb
@@ -86,55 +82,82 @@ class Client:
             else grpc.secure_channel(target, credentials, options)
         )
         self._stub = service_stub(self._channel)
+        # Asked for when an image comes that may not fit one message, and again after one was refused for its size.
+        self._limits: ServerLimits | None = None
 
     @overload
     def clean(
-        self, image: NDArray[SampleT], *, timeout_s: float = ..., **options: Unpack[CleanOptions]
+        self,
+        image: NDArray[SampleT],
+        *,
+        timeout_s: float | None = ...,
+        on_progress: OnProgress | None = ...,
+        **options: Unpack[CleanOptions],
     ) -> CleanResult[NDArray[SampleT]]: ...
     @overload
     def clean(
-        self, image: bytes | str | os.PathLike[str], *, timeout_s: float = ..., **options: Unpack[CleanOptions]
+        self,
+        image: bytes | str | os.PathLike[str],
+        *,
+        timeout_s: float | None = ...,
+        on_progress: OnProgress | None = ...,
+        **options: Unpack[CleanOptions],
     ) -> CleanResult[bytes]: ...
     def clean(
-        self, image: ImageInput, *, timeout_s: float = DEFAULT_TIMEOUT_S, **options: Unpack[CleanOptions]
+        self,
+        image: ImageInput,
+        *,
+        timeout_s: float | None = None,
+        on_progress: OnProgress | None = None,
+        **options: Unpack[CleanOptions],
     ) -> CleanResult[Any]:
-        """Denoises one image.
+        """Denoises one image, however large: what does not fit one message travels in chunks.
 
         Args:
             image: an array (H, W) or (H, W, C) of uint8, uint16 or float32, answered with an array alike; or the
                 bytes of a PNG or JPEG file or a path to one, answered with the bytes of a file.
-            timeout_s: time for everything, retries included.
+            timeout_s: time for everything, retries included; None is 30 s, and 3 s for each megapixel.
+            on_progress: told how much is done, 0..1 and never less than before, 1 at the end; only another try begins
+                anew. An image that fits one message is done at once. What it raises ends the call and comes through.
             **options: ``model``, ``model_version``, ``strength``, ``output_container``, ``jpeg_quality``,
-                ``black_level``, ``white_level``; see ``CleanOptions``.
+                ``black_level``, ``white_level``, ``service_class``; see ``CleanOptions``.
 
         Raises:
             DenoisedError: one of its kinds.
         """
-        attempts = Attempts(self._retry, timeout_s)
-        request, form = build_request(image, **options)
-        return read_response(self._call(self._stub.Denoise, request, attempts), form)
+        begun_s = time.monotonic()
+        order = build_order(image, **options)
+        timeout_s = order.default_timeout_s if timeout_s is None else timeout_s
+        return self._clean(order, Attempts(self._retry, timeout_s, begun_s=begun_s), on_progress)
 
     def clean_many(
         self,
         images: Iterable[ImageInput],
         *,
         concurrency: int = 8,
-        timeout_s: float = DEFAULT_TIMEOUT_S,
+        timeout_s: float | None = None,
         **options: Unpack[CleanOptions],
     ) -> Iterator[Outcome]:
         """Denoises images over one stream, a few at a time; outcomes come as they finish, in any order.
 
+        An image that does not fit one message has a stream of its own, and no other is begun meanwhile.
+
         Args:
             images: as for :meth:`clean`; taken as there is room, so a generator of any length is fine.
             concurrency: the most images that are sent and not yet answered.
-            timeout_s: time for each image, from when it is taken, retries included.
+            timeout_s: time for each image, from when it is taken, retries included; None is as for :meth:`clean`.
             **options: as for :meth:`clean`, for all images.
 
         Yields:
             (index of the image, its result or why there is none).
         """
         window = Window(
-            target=self.target, policy=self._retry, concurrency=concurrency, timeout_s=timeout_s, options=options
+            target=self.target,
+            policy=self._retry,
+            concurrency=concurrency,
+            timeout_s=timeout_s,
+            options=options,
+            limits=lambda: self._limits,
         )
         return self._drive(window, images)
 
@@ -163,12 +186,68 @@ class Client:
                 pause_s = attempts.pause_after(_failures.from_call(error, target=self.target))
             time.sleep(pause_s)
 
+    def _clean(self, order: Order, attempts: Attempts, on_progress: OnProgress | None) -> CleanResult[Any]:
+        try:
+            if not order.is_surely_small:
+                limits = self._known_limits(attempts)
+                limits.check(order)
+                if limits.wants_chunks(order):
+                    return self._upload(order, limits, attempts, on_progress)
+            response = self._call(self._stub.Denoise, order.request(), attempts)
+            result = read_response(response, order.image.form)
+        except ImageTooLargeError:
+            self._limits = None
+            raise
+        if on_progress is not None:
+            on_progress(1.0)
+        return result
+
+    def _outcome(self, order: Order, timeout_s: float) -> CleanResult[Any] | DenoisedError:
+        try:
+            return self._clean(order, Attempts(self._retry, timeout_s), None)
+        except DenoisedError as error:
+            return error
+
+    def _known_limits(self, attempts: Attempts) -> ServerLimits:
+        if self._limits is None:
+            self._limits = ServerLimits.of(self._call(self._stub.ListModels, pb.ListModelsRequest(), attempts))
+        return self._limits
+
+    def _upload(
+        self, order: Order, limits: ServerLimits, attempts: Attempts, on_progress: OnProgress | None
+    ) -> CleanResult[Any]:
+        while True:
+            upload = Upload(
+                order,
+                chunk_bytes=limits.chunk_bytes,
+                timeout_s=attempts.remaining_s,
+                target=self.target,
+                on_progress=on_progress,
+            )
+            self._exchange(upload, attempts.remaining_s)
+            try:
+                return upload.result()
+            except DenoisedError as error:
+                pause_s = attempts.pause_after(error)
+            time.sleep(pause_s)
+
+    def _exchange(self, upload: Upload, timeout_s: float) -> None:
+        """Notes answers while gRPC sends the frames, as fast as the server takes them."""
+        call = self._stub.DenoiseStream(upload.frames(), timeout=timeout_s)
+        try:
+            for answer in call:
+                upload.note(answer)
+        except grpc.RpcError as error:
+            upload.end(_failures.from_call(error, target=self.target))
+        finally:
+            call.cancel()
+
     def _drive(self, window: Window, images: Iterable[ImageInput]) -> Iterator[Outcome]:
         source = iter(images)
         stream = _Stream(self._stub, target=self.target)
         try:
-            while True:
-                match window.next_step(time.monotonic()):
+            while not isinstance(step := window.next_step(time.monotonic()), Finish):
+                match step:
                     case Give(outcome):
                         yield outcome
                     case Take():
@@ -177,14 +256,14 @@ class Client:
                         stream.open(timeout_s)
                     case Send(frame):
                         stream.send(frame)
+                    case Alone(index, order, timeout_s):
+                        window.settle(index, self._outcome(order, timeout_s))
                     case Receive(wait_s):
                         window.note(stream.receive(wait_s), time.monotonic())
                     case Sleep(wait_s):
                         time.sleep(wait_s)
                     case Close():
                         stream.finish()
-                    case Finish():
-                        return
         finally:
             stream.cancel()
 

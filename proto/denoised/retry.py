@@ -59,14 +59,14 @@ class RetryPolicy:
 class Attempts:
     """The tries of one call under one deadline; the caller of it does the sending and the sleeping."""
 
-    def __init__(self, policy: RetryPolicy, timeout_s: float) -> None:
-        """``timeout_s`` runs from now on.
+    def __init__(self, policy: RetryPolicy, timeout_s: float, *, begun_s: float | None = None) -> None:
+        """``timeout_s`` runs from ``begun_s`` on the monotonic clock, or from now on.
 
         Raises:
             InvalidOptionError: it is not a positive number.
         """
         self._policy = policy
-        self._deadline_s = time.monotonic() + valid_timeout_s(timeout_s)
+        self._deadline_s = (time.monotonic() if begun_s is None else begun_s) + valid_timeout_s(timeout_s)
         self._tries_made = 0
 
     @property

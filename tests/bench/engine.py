@@ -21,9 +21,12 @@ from numpy.typing import NDArray
 
 from denoised.contract import IMAGE_OUTPUT_NAME, INPUT_NAME
 from service.cpu import usable_core_count
-from tests.bench.networks import small, unet
+from tests.bench.networks import Networks
 
-_NETWORKS: Mapping[str, tuple[Callable[[], bytes], int]] = {"S": (small, 1), "M": (unet, 3)}
+_NETWORKS: Mapping[str, tuple[Callable[[], bytes], int]] = {
+    "S": (lambda: Networks().s.path.read_bytes(), 1),
+    "M": (lambda: Networks().m.path.read_bytes(), 3),
+}
 _EDGES_PX = (64, 96, 128, 192, 256)
 _BATCH_PIXELS = 256 * 256
 _ROUNDS = 9

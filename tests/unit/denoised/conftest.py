@@ -1,11 +1,12 @@
-"""A real gRPC server in the test's own process that answers what the test tells it to."""
+"""A real gRPC server in the test's own process that answers what the test tells it to, and clients of both kinds."""
 
+import asyncio
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, Protocol, cast
 
 import grpc
 import pytest
@@ -14,11 +15,15 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from denoised import RetryPolicy
+from denoised import AsyncClient, CleanResult, Client, Model, RetryPolicy
+from denoised._window import Outcome
 from denoised.v1 import denoised_pb2 as pb
 from denoised.v1 import denoised_pb2_grpc
 
 CLEANED = b"cleaned:"
+
+Frames = Iterator[pb.DenoiseStreamRequest]
+Answers = Iterator[pb.DenoiseStreamResponse]
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,8 @@ class ScriptedService(denoised_pb2_grpc.DenoiseServiceServicer):
         hold: while it is cleared, nothing is answered.
         stream_breaks: refusals that end a whole stream, each after its first frame.
         answer: answers Denoise instead of the script.
+        uploads: answer one stream each that begins with the header of an image in chunks.
+        limits: what ListModels says; nothing, as servers of old.
         most_unanswered: the largest number of stream items that were in at the same time.
     """
 
@@ -69,6 +76,10 @@ class ScriptedService(denoised_pb2_grpc.DenoiseServiceServicer):
     stream_ended: threading.Event = field(default_factory=threading.Event)
     batch_of: int = 1
     most_unanswered: int = 0
+    uploads: deque[Callable[[Frames, grpc.ServicerContext], Answers]] = field(default_factory=deque)
+    headers: list[pb.DenoiseStreamRequest] = field(default_factory=list)
+    limits: pb.Limits | None = None
+    list_count: int = 0
     report_is_omitted: bool = False
     noise_is_unknown: bool = False
     answer: Callable[[grpc.ServicerContext], pb.DenoiseResponse] | None = None
@@ -94,6 +105,10 @@ class ScriptedService(denoised_pb2_grpc.DenoiseServiceServicer):
         context.add_callback(self.stream_ended.set)
         unanswered: list[pb.DenoiseStreamRequest] = []
         for frame in request_iterator:
+            if frame.HasField("header"):
+                self.headers.append(frame)
+                yield from self.uploads.popleft()(request_iterator, context)
+                return
             self._note(frame.request, context)
             self.item_timeouts_s.append(frame.timeout.ToTimedelta().total_seconds())
             if self.stream_breaks:
@@ -110,7 +125,9 @@ class ScriptedService(denoised_pb2_grpc.DenoiseServiceServicer):
     def ListModels(  # noqa: N802 -- the generated name
         self, request: pb.ListModelsRequest, context: grpc.ServicerContext
     ) -> pb.ListModelsResponse:
+        self.list_count += 1
         return pb.ListModelsResponse(
+            limits=self.limits,
             models=[
                 pb.Model(
                     reference=pb.ModelReference(name="cdae", version=version, digest="ab" * 32),
@@ -132,7 +149,7 @@ class ScriptedService(denoised_pb2_grpc.DenoiseServiceServicer):
                     white_level=4095,
                 )
                 for version in ("1", "2")
-            ]
+            ],
         )
 
     def _note(self, request: pb.DenoiseRequest, context: grpc.ServicerContext) -> None:
@@ -190,6 +207,74 @@ def server() -> Iterator[Server]:
         grpc_server.stop(grace=None).wait()
 
 
+class Caller(Protocol):
+    """What the tests need of a client, blocking or not."""
+
+    def clean(self, image: Any, **options: Any) -> CleanResult[Any]: ...
+    def clean_many(self, images: Iterable[Any], **options: Any) -> list[Outcome]: ...
+    def first_of_many(self, images: Iterable[Any], **options: Any) -> Outcome: ...
+    def models(self) -> tuple[Model, ...]: ...
+
+
+class Blocking:
+    def __init__(self, target: str, retry: RetryPolicy) -> None:
+        self.client = Client(target, retry=retry)
+
+    def clean(self, image: Any, **options: Any) -> CleanResult[Any]:
+        return self.client.clean(image, **options)
+
+    def clean_many(self, images: Iterable[Any], **options: Any) -> list[Outcome]:
+        return list(self.client.clean_many(images, **options))
+
+    def first_of_many(self, images: Iterable[Any], **options: Any) -> Outcome:
+        outcomes = self.client.clean_many(images, **options)
+        return next(outcomes)
+
+    def models(self) -> tuple[Model, ...]:
+        return self.client.models()
+
+    def close(self) -> None:
+        self.client.close()
+
+
+class OnALoop:
+    def __init__(self, target: str, retry: RetryPolicy) -> None:
+        self.runner = asyncio.Runner()
+        self.client = self.runner.run(self._connect(target, retry))
+
+    @staticmethod
+    async def _connect(target: str, retry: RetryPolicy) -> AsyncClient:
+        return AsyncClient(target, retry=retry)
+
+    def clean(self, image: Any, **options: Any) -> CleanResult[Any]:
+        return self.runner.run(self.client.clean(image, **options))
+
+    def clean_many(self, images: Iterable[Any], **options: Any) -> list[Outcome]:
+        async def collect() -> list[Outcome]:
+            return [outcome async for outcome in self.client.clean_many(images, **options)]
+
+        return self.runner.run(collect())
+
+    def first_of_many(self, images: Iterable[Any], **options: Any) -> Outcome:
+        async def take_one() -> Outcome:
+            outcomes = self.client.clean_many(images, **options)
+            first = await anext(outcomes)
+            await outcomes.aclose()  # type: ignore[attr-defined]  # an async generator, promised as an iterator
+            return first
+
+        return self.runner.run(take_one())
+
+    def models(self) -> tuple[Model, ...]:
+        return self.runner.run(self.client.models())
+
+    def close(self) -> None:
+        self.runner.run(self.client.close())
+        self.runner.close()
+
+
+Connect = Callable[..., Caller]
+
+
 @pytest.fixture
 def impatient() -> RetryPolicy:
     """The usual number of tries with pauses that nobody notices."""
@@ -203,3 +288,21 @@ def silent_target() -> str:
     port = grpc_server.add_insecure_port("127.0.0.1:0")
     grpc_server.stop(grace=None).wait()
     return f"127.0.0.1:{port}"
+
+
+@pytest.fixture(params=[Blocking, OnALoop])
+def connect(request: pytest.FixtureRequest, impatient: RetryPolicy) -> Iterator[Connect]:
+    opened: list[Blocking | OnALoop] = []
+
+    def make(target: str, retry: RetryPolicy = impatient) -> Caller:
+        opened.append(request.param(target, retry))
+        return opened[-1]
+
+    yield make
+    for caller in opened:
+        caller.close()
+
+
+@pytest.fixture
+def caller(connect: Connect, server: Server) -> Caller:
+    return connect(server.target)

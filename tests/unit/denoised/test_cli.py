@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 
 from denoised.cli import main
 from denoised.v1 import denoised_pb2 as pb
-from tests.unit.denoised.conftest import Refusal, Server
+from tests.unit.denoised.conftest import CLEANED, Answers, Frames, Refusal, Server
 
 BAD = grpc.StatusCode.INVALID_ARGUMENT
 
@@ -162,6 +162,31 @@ def test_options_out_of_range_are_usage_errors(photos: Path, tmp_path: Path, arg
     assert "range" in result.stderr
 
 
+def test_the_class_of_an_image_travels(server: Server, photos: Path, tmp_path: Path) -> None:
+    for place, service_class in (("a.png", "interactive"), ("", "bulk")):
+        target = tmp_path / service_class / place
+        result = run("clean", photos / place, "-o", target, "--class", service_class, target=server.target)
+        assert result.exit_code == 0, result.output
+    found = [request.options.service_class for request in server.service.requests]
+    assert found == [pb.SERVICE_CLASS_INTERACTIVE] + [pb.SERVICE_CLASS_BULK] * 3
+
+
+def test_a_large_file_goes_in_chunks_by_itself_and_in_a_folder(server: Server, photos: Path, tmp_path: Path) -> None:
+    def clean(frames: Frames, context: grpc.ServicerContext) -> Answers:
+        data = b"".join(frame.chunk.data for frame in frames)
+        yield pb.DenoiseStreamResponse(chunk=pb.ImageChunk(data=CLEANED + data[:9], last=True))
+        response = pb.DenoiseResponse(image=pb.Image(encoded=pb.EncodedImage()))
+        yield pb.DenoiseStreamResponse(result=pb.DenoiseResult(response=response))
+
+    server.service.limits = pb.Limits(message_bytes=300_000, image_pixels=10**6, chunked_image_pixels=10**6)
+    server.service.uploads.extend([clean] * 2)
+    (photos / "b.JPG").write_bytes(b"large".ljust(300_000))
+    alone = run("clean", photos / "b.JPG", "-o", tmp_path / "b.jpg", target=server.target)
+    among = run("clean", photos, "-o", tmp_path / "out", target=server.target)
+    assert (alone.exit_code, among.stdout) == (0, "in 4 = done 3 + skipped 1 + failed 0\n")
+    assert (tmp_path / "b.jpg").read_bytes() == (tmp_path / "out" / "b.JPG").read_bytes() == b"cleaned:large    "
+
+
 def test_no_server_is_exit_code_three_for_all_commands(silent_target: str, photos: Path, tmp_path: Path) -> None:
     for arguments in (
         ("clean", photos / "a.png", "-o", tmp_path / "x.png"),
@@ -198,3 +223,5 @@ def test_help_teaches_by_example() -> None:
     result = run("clean", "--help")
     assert "denoised clean photos/ -o cleaned/" in result.stdout
     assert "Exit codes:" in result.stdout
+    assert "[interactive|normal|bulk]" in result.stdout
+    assert "3 for each megapixel" in " ".join(result.stdout.split())

@@ -2,9 +2,9 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import grpc
 import numpy as np
@@ -12,113 +12,23 @@ import pytest
 
 from denoised import (
     AsyncClient,
-    CleanResult,
     Client,
     DeadlineExceededError,
     FileUnreadableError,
     InternalError,
     InvalidImageError,
     InvalidOptionError,
-    Model,
     OverloadedError,
-    RetryPolicy,
     ServerUnavailableError,
     UnsupportedImageError,
 )
 from denoised._calls import channel_options
-from denoised._window import Outcome
 from denoised.v1 import denoised_pb2 as pb
-from tests.unit.denoised.conftest import Refusal, Server
+from tests.unit.denoised.conftest import Caller, Connect, Refusal, Server
 
 BUSY = grpc.StatusCode.RESOURCE_EXHAUSTED
 DOWN = grpc.StatusCode.UNAVAILABLE
 BAD = grpc.StatusCode.INVALID_ARGUMENT
-
-
-class Caller(Protocol):
-    """What the tests need of a client, blocking or not."""
-
-    def clean(self, image: Any, **options: Any) -> CleanResult[Any]: ...
-    def clean_many(self, images: Iterable[Any], **options: Any) -> list[Outcome]: ...
-    def first_of_many(self, images: Iterable[Any], **options: Any) -> Outcome: ...
-    def models(self) -> tuple[Model, ...]: ...
-
-
-class Blocking:
-    def __init__(self, target: str, retry: RetryPolicy) -> None:
-        self.client = Client(target, retry=retry)
-
-    def clean(self, image: Any, **options: Any) -> CleanResult[Any]:
-        return self.client.clean(image, **options)
-
-    def clean_many(self, images: Iterable[Any], **options: Any) -> list[Outcome]:
-        return list(self.client.clean_many(images, **options))
-
-    def first_of_many(self, images: Iterable[Any], **options: Any) -> Outcome:
-        outcomes = self.client.clean_many(images, **options)
-        return next(outcomes)
-
-    def models(self) -> tuple[Model, ...]:
-        return self.client.models()
-
-    def close(self) -> None:
-        self.client.close()
-
-
-class OnALoop:
-    def __init__(self, target: str, retry: RetryPolicy) -> None:
-        self.runner = asyncio.Runner()
-        self.client = self.runner.run(self._connect(target, retry))
-
-    @staticmethod
-    async def _connect(target: str, retry: RetryPolicy) -> AsyncClient:
-        return AsyncClient(target, retry=retry)
-
-    def clean(self, image: Any, **options: Any) -> CleanResult[Any]:
-        return self.runner.run(self.client.clean(image, **options))
-
-    def clean_many(self, images: Iterable[Any], **options: Any) -> list[Outcome]:
-        async def collect() -> list[Outcome]:
-            return [outcome async for outcome in self.client.clean_many(images, **options)]
-
-        return self.runner.run(collect())
-
-    def first_of_many(self, images: Iterable[Any], **options: Any) -> Outcome:
-        async def take_one() -> Outcome:
-            outcomes = self.client.clean_many(images, **options)
-            first = await anext(outcomes)
-            await outcomes.aclose()  # type: ignore[attr-defined]  # an async generator, promised as an iterator
-            return first
-
-        return self.runner.run(take_one())
-
-    def models(self) -> tuple[Model, ...]:
-        return self.runner.run(self.client.models())
-
-    def close(self) -> None:
-        self.runner.run(self.client.close())
-        self.runner.close()
-
-
-Connect = Callable[..., Caller]
-
-
-@pytest.fixture(params=[Blocking, OnALoop])
-def connect(request: pytest.FixtureRequest, impatient: RetryPolicy) -> Iterator[Connect]:
-    opened: list[Blocking | OnALoop] = []
-
-    def make(target: str, retry: RetryPolicy = impatient) -> Caller:
-        opened.append(request.param(target, retry))
-        return opened[-1]
-
-    yield make
-    for caller in opened:
-        caller.close()
-
-
-@pytest.fixture
-def caller(connect: Connect, server: Server) -> Caller:
-    return connect(server.target)
 
 
 def ramp(shape: tuple[int, ...], dtype: str) -> np.ndarray:
@@ -158,7 +68,14 @@ def test_bytes_and_paths_give_the_bytes_of_a_file(caller: Caller, tmp_path: Path
 def test_options_travel_and_omitted_ones_stay_unset(caller: Caller, server: Server) -> None:
     caller.clean(b"x")
     caller.clean(
-        b"x", model="cdae", model_version="2", strength=0.0, output_container="jpeg", jpeg_quality=80, timeout_s=5
+        b"x",
+        model="cdae",
+        model_version="2",
+        strength=0.0,
+        output_container="jpeg",
+        jpeg_quality=80,
+        timeout_s=5,
+        service_class="bulk",
     )
     caller.clean(ramp((2, 2), "uint16"), black_level=64, white_level=4095)
     caller.clean(b"x", black_level=64, white_level=4095)
@@ -166,7 +83,12 @@ def test_options_travel_and_omitted_ones_stay_unset(caller: Caller, server: Serv
     assert plain.options == pb.DenoiseOptions()
     assert not plain.options.HasField("strength")
     assert full.options == pb.DenoiseOptions(
-        model="cdae", model_version="2", strength=0.0, output_container=pb.CONTAINER_JPEG, jpeg_quality=80
+        model="cdae",
+        model_version="2",
+        strength=0.0,
+        output_container=pb.CONTAINER_JPEG,
+        jpeg_quality=80,
+        service_class=pb.SERVICE_CLASS_BULK,
     )
     assert full.options.HasField("strength")
     assert (levels.image.raw.black_level, levels.image.raw.white_level) == (64, 4095)
@@ -205,6 +127,7 @@ def test_an_omitted_report_is_none_not_zero(caller: Caller, server: Server) -> N
         (Path("no") / "such.png", {}, FileUnreadableError, "such.png.*No such file"),
         (np.zeros((2, 2), "uint8"), {"output_container": "png"}, InvalidOptionError, "answered with an array"),
         (b"x", {"output_container": "webp"}, InvalidOptionError, "webp.*png, jpeg"),
+        (b"x", {"service_class": "urgent"}, InvalidOptionError, "urgent.*interactive, normal, bulk"),
         (b"x", {"jpeg_quality": 10**12}, InvalidOptionError, "can't be sent"),
         (b"x", {"timeout_s": 0}, InvalidOptionError, "timeout_s is 0"),
         (b"x", {"timeout_s": float("nan")}, InvalidOptionError, "timeout_s is nan"),
@@ -252,6 +175,24 @@ def test_every_try_has_a_deadline(caller: Caller, server: Server) -> None:
     caller.clean(b"x", timeout_s=20)
     assert len(server.service.remaining_s) == 3
     assert all(0 < remaining_s < 20.5 for remaining_s in server.service.remaining_s)
+
+
+def test_a_deadline_that_is_not_named_grows_with_the_image(caller: Caller, server: Server) -> None:
+    caller.clean(b"x")
+    caller.clean(np.zeros((1000, 2000), "uint8"))
+    caller.clean_many([b"x", np.zeros((1000, 2000), "uint8")])
+    small_s, large_s = server.service.remaining_s[:2]
+    assert 25 < small_s <= 30.5
+    assert 31 < large_s <= 36.5
+    small_s, large_s = sorted(server.service.item_timeouts_s)
+    assert 25 < small_s <= 30
+    assert 31 < large_s <= 36
+
+
+def test_an_image_in_one_message_is_done_at_once(caller: Caller) -> None:
+    shares: list[float] = []
+    caller.clean(b"x", on_progress=shares.append)
+    assert shares == [1.0]
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,14 @@
 """The order of things in ``clean_many``, driven by numbers: no connection, no clock."""
 
+from collections.abc import Callable
+
 from google.rpc import code_pb2, status_pb2
 
 from denoised import DeadlineExceededError, RetryPolicy, ServerUnavailableError
+from denoised._order import ServerLimits
 from denoised._window import (
     STREAM_SPAN_S,
+    Alone,
     Close,
     Finish,
     Give,
@@ -21,8 +25,10 @@ from denoised.v1 import denoised_pb2 as pb
 STEADY = RetryPolicy(first_pause_s=2.0)
 
 
-def window(concurrency: int = 2, timeout_s: float = 30.0) -> Window:
-    return Window(target="t:1", policy=STEADY, concurrency=concurrency, timeout_s=timeout_s, options={})
+def window(
+    concurrency: int = 2, timeout_s: float | None = 30.0, limits: Callable[[], ServerLimits | None] = ServerLimits
+) -> Window:
+    return Window(target="t:1", policy=STEADY, concurrency=concurrency, timeout_s=timeout_s, options={}, limits=limits)
 
 
 def answer(item_id: str) -> pb.DenoiseStreamResponse:
@@ -143,3 +149,52 @@ def test_a_silent_server_costs_an_item_its_deadline_and_a_late_answer_says_nothi
     assert isinstance(given.outcome[1], DeadlineExceededError)
     state.note(answer("0"), 13.0)
     assert state.next_step(13.0) == Close()
+
+
+def test_what_needs_chunks_goes_alone_while_the_stream_stays_open() -> None:
+    state = window(limits=lambda: ServerLimits(300_000, 10**6, 10**6))
+    state.add(b"small", 0.0)
+    state.add(bytes(300_000), 0.0)
+    state.end_source()
+    assert isinstance(state.next_step(0.0), Open)
+    assert isinstance(state.next_step(0.0), Send)
+    alone = state.next_step(1.0)
+    assert isinstance(alone, Alone)
+    assert (alone.index, alone.timeout_s, alone.order.image.size_bytes) == (1, 29.0, 300_000)
+    error = ServerUnavailableError("gone", reason="UNAVAILABLE", target="t:1")
+    state.settle(1, error)
+    assert state.next_step(2.0) == Give((1, error))
+    assert isinstance(state.next_step(2.0), Receive)
+
+
+def test_an_image_that_may_not_fit_goes_alone_until_the_limits_are_known() -> None:
+    known: list[ServerLimits] = []
+    state = window(limits=lambda: known[0] if known else None)
+    for size_bytes in (5, 300_000, 300_000):
+        state.add(bytes(size_bytes), 0.0)
+    state.end_source()
+    assert isinstance(state.next_step(0.0), Open)
+    assert isinstance(state.next_step(0.0), Send)
+    assert isinstance(state.next_step(0.0), Alone)
+    known.append(ServerLimits(2**20, 10**6, 10**6))
+    last = state.next_step(0.0)
+    assert isinstance(last, Send)
+    assert last.frame.item_id == "2"
+
+
+def test_an_image_whose_time_is_over_still_has_some() -> None:
+    state = window(timeout_s=5, limits=lambda: None)
+    state.add(bytes(300_000), 0.0)
+    state.end_source()
+    alone = state.next_step(9.0)
+    assert isinstance(alone, Alone)
+    assert 0 < alone.timeout_s < 1
+
+
+def test_without_a_timeout_the_stream_outlasts_the_largest_image_that_fits_a_message() -> None:
+    state = window(timeout_s=None)
+    state.add(b"noisy", 0.0)
+    state.end_source()
+    opened = state.next_step(0.0)
+    assert isinstance(opened, Open)
+    assert opened.timeout_s > STREAM_SPAN_S + 30 + 3 * 64

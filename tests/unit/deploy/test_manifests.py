@@ -87,7 +87,7 @@ def test_the_ports_are_those_that_the_service_opens(settings: Settings) -> None:
     ("probe", "path"), [("startupProbe", "/readyz"), ("readinessProbe", "/readyz"), ("livenessProbe", "/healthz")]
 )
 def test_a_probe_asks_the_right_question_on_a_port_that_is_open(probe: str, path: str) -> None:
-    app = build_http_app(metrics=Metrics(CollectorRegistry()), is_ready=lambda: True)
+    app = build_http_app(metrics=Metrics(CollectorRegistry()), is_ready=lambda: True, stuck_lane_count=lambda: 0)
     paths = {resource.canonical for resource in app.router.resources()}
 
     assert _CONTAINER[probe]["httpGet"] == {"path": path, "port": "metrics"}

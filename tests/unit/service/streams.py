@@ -268,7 +268,8 @@ class Call:
         assert not result.HasField("response")
         info = ErrorInfo()
         assert result.status.details[0].Unpack(info)
-        return info.reason
+        reason: str = info.reason
+        return reason
 
 
 async def turn() -> None:
