@@ -19,7 +19,7 @@ from service.codec_pool import CodecPool
 from service.cost import CostModel
 from service.errors import CapabilityMissing, DeadlineExceeded, ServiceError, UnsupportedImage
 from service.image_tiles import BandedImage, TiledImage, WholeImage, noise_sigma_levels
-from service.job import Findings, Geometry, Job, Options, Outcome, RawOrder, Timings
+from service.job import NO_TIME, Findings, Geometry, Job, Options, Outcome, RawOrder, Timings
 from service.metrics import Metrics, Stage
 from service.pixels import Scale
 from service.registry import Model
@@ -69,9 +69,8 @@ class Denoiser:
         else:
             header = codec.sniff(bytes(job.data), claimed=order.claimed)
             geometry = self.geometry(header, order.model, order.options)
-        if order.options.strength == 0.0 and geometry.container is geometry.header.container:
-            # The input's own bytes are the answer.
-            untouched = Outcome(geometry.container, job.data, None, None, Timings(0.0, 0.0, 0.0, 0.0, 0.0))
+        if geometry.returns_input(order.options):
+            untouched = Outcome(geometry.container, job.data, None, None, NO_TIME)
             asyncio.get_running_loop().call_soon(_tell_unless_closed, job, untouched)
             return
         is_raw = geometry.header.container is Container.RAW
@@ -130,11 +129,11 @@ class Denoiser:
 
     def close(self, job: Job) -> None:
         """Its call is over, answered or not: what has not run is dropped, its room is free once nothing uses it."""
-        if job.running is not None:
-            job.running.close()
-        else:
+        if job.running is None:
             job.running = _CLOSED
             job.release()
+        else:
+            job.running.close()
 
     def geometry(self, header: ImageHeader, model: Model, options: Options, *, in_chunks: bool = False) -> Geometry:
         """What an image of this size asks of a model.
