@@ -59,6 +59,8 @@ class _Form(NamedTuple):
 # By length. Requests of one length with other fields take turns; they are walked again.
 _forms: dict[int, _Form] = {}
 _FORMS_MOST: Final = 256
+# Of what surrounds the data: usual ones have some dozens; a client may send mebibytes of fields that nobody knows.
+_FORM_BYTES: Final = 1024
 
 
 class _Unusual(Exception):
@@ -219,9 +221,10 @@ def _walk_request(message: bytes, start: int, stop: int) -> Split:
     if content.number == _ENCODED:
         # Decoders want bytes; a file is small beside what it holds.
         return Split(rest, message[data.start : data.stop])
-    if len(_forms) >= _FORMS_MOST:
-        _forms.clear()
-    _forms[stop - start] = _Form(message[start : data.start], message[data.stop : stop], rest)
+    if stop - start - (data.stop - data.start) <= _FORM_BYTES:
+        if len(_forms) >= _FORMS_MOST:
+            _forms.clear()
+        _forms[stop - start] = _Form(message[start : data.start], message[data.stop : stop], rest)
     return Split(rest, memoryview(message)[data.start : data.stop])
 
 

@@ -342,6 +342,37 @@ async def test_what_became_of_images_is_in_the_metrics(bench: Bench) -> None:
     assert metrics.stage_seconds[Stage.COMPUTE].total > 0
 
 
+async def test_who_was_answered_is_counted_though_the_others_left(contract: ModelContract, metrics: Metrics) -> None:
+    """Images that were side by side and ran in two lanes, one after the other, each with its own time."""
+    bench = Bench(contract, metrics, lane_count=2)
+    picture = noise(SMALL)
+    order = bench.raw_order(picture)
+    first, second, leaves = (bench.job(order, picture.tobytes()) for _ in range(3))
+    bench.start(first, second, leaves)
+    await bench.settle()
+    busy = [lane for lane in bench.lanes if lane.batches]
+    busy[0].turn()
+    answered = [job for job in (first, second, leaves) if bench.ends[job]]
+    assert 0 < len(answered) < 3
+    for job in (first, second, leaves):
+        bench.denoiser.close(job)
+    await bench.run_all()
+    assert metrics.images["gaussian-base", "1"].value == len(answered)
+    assert metrics.stage_seconds[Stage.TOTAL].cumulative()[-1][1] == len(answered)
+    assert not bench.has_room_taken
+
+
+async def test_images_side_by_side_are_counted_with_the_time_of_their_own_batch(
+    contract: ModelContract, metrics: Metrics
+) -> None:
+    bench = Bench(contract, metrics, lane_count=2)
+    picture = noise(SMALL)
+    order = bench.raw_order(picture)
+    outcomes = await bench.answers(*(bench.job(order, picture.tobytes()) for _ in range(4)))
+    assert len({outcome.timings.total_s for outcome in outcomes}) == 2, "lanes take turns on the clock"
+    assert metrics.stage_seconds[Stage.TOTAL].total == pytest.approx(sum(o.timings.total_s for o in outcomes))
+
+
 # --- files, alpha, and whatever needs a codec -------------------------------------------------------------------------
 
 

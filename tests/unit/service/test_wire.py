@@ -292,6 +292,17 @@ def test_requests_that_differ_in_their_data_alone_leave_the_same_rest() -> None:
     assert rest(bytes(6)) == rest(b"\xff" * 200) != b""
 
 
+def test_what_is_remembered_of_requests_is_little_however_large_they_are() -> None:
+    for count in range(300):
+        unknown = block(15, bytes(5000 + count))
+        content = block(1, bytes(10_000 + 7 * count))
+        split = wire.split_request(block(1, block(2, content)) + unknown)
+        assert split.rest.endswith(unknown)
+        wire.split_request(block(1, block(2, content)))
+    assert len(wire._forms) <= 256
+    assert max(len(part) for form in wire._forms.values() for part in form) <= 1024
+
+
 @pytest.mark.parametrize("fill", [0x80, 0xFF])
 def test_a_number_without_end_costs_no_more_than_any_other_message(fill: int) -> None:
     """Numbers grow with the bytes that are read into them: read to its end, this one would take hours."""
