@@ -80,8 +80,10 @@ def test_values_are_shown_for_people_and_exactly(name: str, value: float, shown:
         ("image_pixels", "INVALID_ARGUMENT, `IMAGE_TOO_LARGE`, no RetryInfo"),
         (
             "stuck_after_s",
-            "UNAVAILABLE, `ENGINE_STUCK`, with RetryInfo; "
-            "what was in the batch: INTERNAL, `ENGINE_STUCK`, no RetryInfo",
+            (
+                "UNAVAILABLE, `ENGINE_STUCK`, with RetryInfo; "
+                "what was in the batch: INTERNAL, `ENGINE_STUCK`, no RetryInfo"
+            ),
         ),
         ("stream_items_in_flight", "the server stops reading until answers are read"),
     ],
