@@ -20,11 +20,15 @@ def together(
     plug: Plug, requests_by_client: Sequence[Sequence[pb.DenoiseRequest]], *, unit_count: int
 ) -> list[list[pb.DenoiseResponse]]:
     """Each client's answers to requests that all wait behind the plug, so that one batch can hold them."""
-    with ExitStack() as stack, plug.in_the_lane():
-        calls = []
-        for requests in requests_by_client:
-            stub = stack.enter_context(connected(plug.service.grpc_target))
-            calls.append([stub.Denoise.future(request) for request in requests])
+    with ExitStack() as stack:
+        stubs = [stack.enter_context(connected(plug.service.grpc_target)) for _ in requests_by_client]
+        for stub in stubs:
+            stub.ListModels(pb.ListModelsRequest())  # connects, which may take as long as the plug
+        stack.enter_context(plug.in_the_lane())
+        calls = [
+            [stub.Denoise.future(request) for request in own]
+            for stub, own in zip(stubs, requests_by_client, strict=True)
+        ]
         plug.wait_queued(unit_count)
         return [[call.result() for call in own] for own in calls]
 
