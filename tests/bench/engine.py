@@ -24,8 +24,8 @@ from service.cpu import usable_core_count
 from tests.bench.networks import Networks
 
 _NETWORKS: Mapping[str, tuple[Callable[[], bytes], int]] = {
-    "S": (lambda: Networks().s.path.read_bytes(), 1),
-    "M": (lambda: Networks().m.path.read_bytes(), 3),
+    "S": (Networks().s.path.read_bytes, 1),
+    "M": (Networks().m.path.read_bytes, 3),
 }
 _EDGES_PX = (64, 96, 128, 192, 256)
 _BATCH_PIXELS = 256 * 256
