@@ -268,7 +268,7 @@ class Call:
         assert not result.HasField("response")
         info = ErrorInfo()
         assert result.status.details[0].Unpack(info)
-        return info.reason
+        return str(info.reason)
 
 
 async def turn() -> None:
