@@ -1,4 +1,4 @@
-"""Images in chunks through a stream, the real denoiser and a lane in the test's hands: what comes back, and when not."""
+"""Images in chunks through a stream, the real denoiser and a lane in the test's hands: what comes back, and when."""
 
 import asyncio
 from collections import Counter
