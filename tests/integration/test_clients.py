@@ -31,7 +31,6 @@ from denoised._order import build_order
 from denoised.v1 import denoised_pb2 as pb
 from denoised.v1.denoised_pb2_grpc import DenoiseServiceStub
 from tests.integration.bad_requests import png_header
-from tests.integration.conftest import NARROW
 from tests.integration.harness import RunningService, connected, running, until
 from tests.integration.oracle import Oracle
 from tests.integration.pictures import Samples, file_of, file_request, jpeg, noisy, opened, png, raw_request, samples_of
@@ -159,21 +158,24 @@ def test_the_models_say_what_they_are_for(client: Client, oracle: Oracle) -> Non
 def test_a_client_that_finds_the_queue_full_comes_back_and_is_answered(
     send: Callable[[Client, Samples], CleanResult[Samples]], narrow: RunningService, plug: Plug
 ) -> None:
-    """What runs counts as well: the plug alone has more pixels than may be pending."""
+    large = [raw_request(noisy(seed, 250, 250)) for seed in range(4)]
     picture = noisy(5, 60, 60)
     with (
         Client(narrow.grpc_target, retry=RetryPolicy(try_count=100, longest_pause_s=0.25)) as client,
+        connected(narrow.grpc_target) as stub,
         ThreadPoolExecutor(1) as pool,
     ):
         expected = client.clean(picture).image
         refused = narrow.metric("denoised_refusals_total", reason="QUEUE_FULL")
         with plug.in_the_lane():
+            calls = [stub.Denoise.future(request) for request in large]
+            plug.wait_queued(len(calls))
             result = pool.submit(send, client, picture)
             until(lambda: narrow.metric("denoised_refusals_total", reason="QUEUE_FULL") > refused, "it was refused")
+            for call in calls:
+                call.result()
 
         np.testing.assert_array_equal(result.result().image, expected)
-    raw = plug.request.image.raw
-    assert NARROW["queue_pixels"] < raw.height_px * raw.width_px
 
 
 @pytest.mark.parametrize(

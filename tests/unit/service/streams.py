@@ -268,8 +268,7 @@ class Call:
         assert not result.HasField("response")
         info = ErrorInfo()
         assert result.status.details[0].Unpack(info)
-        reason: str = info.reason
-        return reason
+        return str(info.reason)
 
 
 async def turn() -> None:

@@ -315,7 +315,10 @@ async def test_an_item_cancelled_in_the_turn_that_started_it_is_answered_once(
 ) -> None:
     """Through the service's own denoiser, which puts the start of small images off to the loop's next turn."""
     call = Call(Service(contract))
-    await call.send(request("a", strength=strength), request("b", strength=strength), cancel("a"))
+    options = pb.DenoiseOptions(strength=strength)
+    small = pb.DenoiseRequest(image=raw(16, 16, data=bytes(256)), options=options)
+    frames = [pb.DenoiseStreamRequest(item_id=item_id, request=small) for item_id in "ab"]
+    await call.send(*frames, cancel("a"))
     await call.run_lane()
     await call.end()
     assert sorted(call.results()) == [("a", Code.CANCELLED), ("b", Code.OK)]

@@ -1,4 +1,4 @@
-"""Images in chunks through a stream, the real denoiser and a lane that the test turns: what comes back, and when."""
+"""Images in chunks through a stream, the real denoiser and a lane in the test's hands: what comes back, and when."""
 
 import asyncio
 from collections import Counter
@@ -273,6 +273,14 @@ async def test_chunks_after_the_last_end_the_item_with_one_answer(call: Call, mo
     assert await call.service.is_idle()
 
 
+async def test_an_image_is_not_spared_for_the_sake_of_a_refused_one_before_it(call: Call) -> None:
+    await call.send(header("a", raw(9, 9), 80))
+    await call.send(header("a", raw(40, 40)), *chunks("a", noise(40, 40)), chunk("a"))
+    await call.run_lane()
+    await call.end()
+    assert call.results() == [("a", Code.INVALID_ARGUMENT)] * 2
+
+
 async def test_a_chunk_without_a_header_is_refused_once_and_the_rest_of_it_ignored(call: Call) -> None:
     await call.send(chunk("a", b"1"), chunk("a", b"2"), chunk("a", b"3", last=True))
     assert_refused(call, "a", "CHUNKS_INVALID", "send its header first")
@@ -434,6 +442,22 @@ async def test_an_answered_image_is_not_answered_again_at_its_deadline(
     await call.send(cancel("a"))
     await call.end()
     assert call.results() == [("a", Code.OK), ("a", Code.CANCELLED)]
+
+
+async def test_a_deadline_that_passes_while_the_result_waits_for_the_wire_changes_nothing(
+    call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", call.service.clock)
+    call.wire.is_open.clear()
+    data = noise(20, 20)
+    await call.send(header("a", raw(20, 20), timeout_s=5), *chunks("a", data))
+    await call.run_lane()
+    call.service.clock.now_s += 50.0
+    await turn()
+    call.wire.is_open.set()
+    await call.end()
+    assert call.data("a") == negative(data)
+    assert call.codes == [Code.OK]
 
 
 async def test_while_the_service_drains_an_image_in_chunks_is_taken_to_its_end(call: Call) -> None:
