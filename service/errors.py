@@ -22,7 +22,7 @@
       ItemCancelled           CANCELLED
       ClientGone              CLIENT_GONE: nobody is there to be told
       ModelFailed             MODEL_FAILED, NONFINITE_OUTPUT
-        NetworkHung             ENGINE_STUCK: the image's own batch did not come back
+        NetworkHung             NETWORK_HUNG: the image's own batch did not come back
 
 Messages name the value, the limit and the remedy. ``reason`` is stable: clients may switch on it, and the
 refusal metric uses it as its label.
@@ -197,7 +197,7 @@ class NetworkHung(ModelFailed):
     No other replica is asked: the image may be the cause, and would stop one lane after the other.
     """
 
-    reason = "ENGINE_STUCK"
+    reason = "NETWORK_HUNG"
 
 
 class NonFiniteOutput(ModelFailed):

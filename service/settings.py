@@ -147,7 +147,7 @@ class Settings(BaseSettings):
         default=20.0, gt=1, description="A lane is stuck when its batch takes this many times as long as predicted."
     )
     stuck_after_s: Annotated[
-        float, Limit(("ENGINE_STUCK",), effect="what was in the batch: INTERNAL, `ENGINE_STUCK`, no RetryInfo")
+        float, Limit(("NETWORK_HUNG", "ENGINE_STUCK"), effect="ENGINE_STUCK once no lane is left")
     ] = Field(default=30.0, gt=0, description="Time before which no lane is called stuck.")
     loop_lag_tick_s: float = Field(
         default=0.25, gt=0, description="How often it is measured how late the event loop comes back."

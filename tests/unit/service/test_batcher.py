@@ -846,7 +846,7 @@ async def test_an_image_that_hung_a_lane_is_not_asked_to_come_again_and_drops_it
     bench.clock.now_s += 30.0
     bench.batcher.tick()
     assert isinstance(hanging.end, NetworkHung)
-    assert hanging.end.reason == "ENGINE_STUCK"
+    assert hanging.end.reason == "NETWORK_HUNG"
     assert hanging.end.retry_after_s is None
     assert bench.dropped() == {"failed": 2}
     for _ in range(3):
@@ -919,7 +919,7 @@ async def test_when_every_lane_hangs_what_waits_and_what_comes_is_told_to_go_els
     assert all(isinstance(work.end, NetworkHung) for work in hanging)
     for work in (waiting, arriving):
         assert isinstance(work.end, LaneStuck)
-        assert work.end.reason == "ENGINE_STUCK"
+        assert work.end.reason == "NETWORK_HUNG"
         assert work.end.retry_after_s == 1.0
     with pytest.raises(LaneStuck, match="no lane answers any more; send again, another replica will take it"):
         bench.batcher.require_lane()

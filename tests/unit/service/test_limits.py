@@ -81,8 +81,8 @@ def test_values_are_shown_for_people_and_exactly(name: str, value: float, shown:
         (
             "stuck_after_s",
             (
-                "UNAVAILABLE, `ENGINE_STUCK`, with RetryInfo; "
-                "what was in the batch: INTERNAL, `ENGINE_STUCK`, no RetryInfo"
+                "INTERNAL, `NETWORK_HUNG`, no RetryInfo; UNAVAILABLE, `ENGINE_STUCK`, with RetryInfo; "
+                "ENGINE_STUCK once no lane is left"
             ),
         ),
         ("stream_items_in_flight", "the server stops reading until answers are read"),
