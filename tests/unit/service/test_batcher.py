@@ -919,7 +919,7 @@ async def test_when_every_lane_hangs_what_waits_and_what_comes_is_told_to_go_els
     assert all(isinstance(work.end, NetworkHung) for work in hanging)
     for work in (waiting, arriving):
         assert isinstance(work.end, LaneStuck)
-        assert work.end.reason == "NETWORK_HUNG"
+        assert work.end.reason == "ENGINE_STUCK"
         assert work.end.retry_after_s == 1.0
     with pytest.raises(LaneStuck, match="no lane answers any more; send again, another replica will take it"):
         bench.batcher.require_lane()
