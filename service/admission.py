@@ -23,6 +23,7 @@ from service.types import ImageHeader
 
 # Sooner than this, a refused client would only find the same queue.
 _LEAST_RETRY_S: Final = 0.05
+_WITH_ALPHA: Final = frozenset({2, 4})
 _ELSEWHERE: Final = "send again later, or to another replica"
 
 
@@ -69,9 +70,10 @@ def held_bytes(header: ImageHeader, *, encoded_bytes: int, is_raw: bool) -> int:
     """The most memory that an image takes while it is in the service.
 
     The message, the decoded samples (those of a raw image are read from the message), the answer, which is as large
-    as the samples, and the answer's file, which no codec that is served makes much larger than the samples.
+    as the samples, and the answer's file, which no codec that is served makes much larger than the samples. The decoded
+    samples are gone before the answer's file is made, unless the answer's alpha is a part of them.
     """
-    copy_count = 2 if is_raw else 3
+    copy_count = 3 if not is_raw and header.channels in _WITH_ALPHA else 2
     return encoded_bytes + copy_count * header.decoded_bytes
 
 

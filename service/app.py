@@ -186,10 +186,14 @@ class Service:
         """Loads models one by one, off the event loop, so that health is answered meanwhile and a stop is heard."""
         loading = load_models(self._settings.models_dir, self._engine_options)
         models = []
-        with ThreadPoolExecutor(1, thread_name_prefix="load") as loader:
+        loader = ThreadPoolExecutor(1, thread_name_prefix="load")
+        try:
             while (model := await asyncio.get_running_loop().run_in_executor(loader, next, loading, None)) is not None:
                 models.append(model)
                 self._add(model)
+        finally:
+            # Whoever stops does not wait here for the model at hand, which would hold up the event loop.
+            loader.shutdown(wait=False)
         return Registry(models, default_name=self._settings.default_model)
 
     def _add(self, model: Model) -> None:

@@ -109,6 +109,10 @@ class WholeImage(TiledImage):
         self._colour = colour
         self._target = target
 
+    def let_go(self) -> None:
+        """Keeps the samples alive no longer; once all tiles have run."""
+        self._colour = np.empty((0, 0, self._colour.shape[2]), self._colour.dtype)
+
     def window(self, index: int) -> Samples:
         return tiling.window(self._colour, self.plan, index)
 

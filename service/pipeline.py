@@ -279,6 +279,9 @@ class Denoiser:
             submission = await self._computed(job, tiles, geometry, steps)
             findings = _findings(tiles, submission)
             answer = Image(target, image.alpha, image.black_level, image.white_level, image.metadata)
+            # Admission counts on it: what was decoded makes room for the answer's file.
+            tiles.let_go()
+            image = answer
         computed_at_s = self._clock()
         data = await self._in_codec(job, header, lambda: _encode(answer, geometry.container, options))
         timings = self._timings(job, submission, decoded_at_s=decoded_at_s, computed_at_s=computed_at_s)

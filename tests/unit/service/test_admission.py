@@ -95,6 +95,11 @@ def test_an_image_holds_file_samples_answer_and_answers_file_and_a_raw_one_is_it
     assert held_bytes(header, encoded_bytes=1600, is_raw=True) == 3 * 1600
 
 
+def test_decoded_samples_without_alpha_are_gone_before_the_answers_file_is_made() -> None:
+    header = ImageHeader(Container.JPEG, 10, 20, 3, 8)
+    assert held_bytes(header, encoded_bytes=500, is_raw=False) == 500 + 2 * 10 * 20 * 3
+
+
 @pytest.mark.parametrize(
     ("of", "cap", "value", "more", "limit"),
     [

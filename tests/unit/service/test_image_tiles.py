@@ -1,6 +1,7 @@
 """Images in tiles: an image in bands is the whole image however it arrives, in the memory that it was let in with."""
 
 import random
+import weakref
 from dataclasses import dataclass
 from typing import Any
 
@@ -289,3 +290,14 @@ def test_several_tiles_read_and_written_at_once_are_those_one_by_one() -> None:
     together.write(0, count, denoised, noisy, None)
     np.testing.assert_array_equal(target_together, target)
     assert together.outside_count == one_by_one.outside_count > 0
+
+
+def test_samples_that_were_let_go_are_not_kept_alive() -> None:
+    samples = np.zeros((8, 8, 3), np.uint8)
+    plan = tiling.plan(height_px=8, width_px=8, edges_px=(8,), halo_px=0, multiple_px=2)
+    image = WholeImage(samples, np.empty_like(samples), plan=plan, scale=Scale(0.0, 255.0, clip=True), strength=1.0)
+    kept = weakref.ref(samples)
+    del samples
+    assert kept() is not None
+    image.let_go()
+    assert kept() is None
