@@ -10,12 +10,12 @@
         ModelUnknownError           MODEL_UNKNOWN
       TemporaryError              worth sending again; ``retry_after_s`` is the server's advice, or None
         OverloadedError             QUEUE_FULL, MEMORY_BUDGET, DEADLINE_UNREACHABLE
-        ServerUnavailableError      NOT_READY, DRAINING, UNAVAILABLE when nothing answers; ``target``
+        ServerUnavailableError      NOT_READY, DRAINING, ENGINE_STUCK, UNAVAILABLE when nothing answers; ``target``
       DeadlineExceededError       DEADLINE_EXCEEDED
       RequestCancelledError       CANCELLED
-      NotSupportedError           NOT_IMPLEMENTED: the API names it, this server doesn't do it; CAPABILITY_MISSING:
-                                  the model is loaded, but is made for something else
-      InternalError               MODEL_FAILED, NONFINITE_OUTPUT, and whatever has no other place
+      NotSupportedError           CAPABILITY_MISSING: the model is loaded, but is made for something else;
+                                  UNIMPLEMENTED: an older server that lacks the method
+      InternalError               MODEL_FAILED, NONFINITE_OUTPUT, NETWORK_HUNG, and whatever has no other place
 
 The client sends temporary errors again by itself (see ``RetryPolicy``); what it raises is the last one. Which
 answer of a server becomes which exception is decided in ``_failures``.
