@@ -626,11 +626,14 @@ class Batcher:
         """Ends an image once; one that is over is left alone."""
         if submission.is_over:
             return
+        on_done = submission.on_done
         self._end(submission, Drop.EXPIRED if isinstance(error, DeadlineExceeded) else Drop.FAILED)
-        _tell(submission.on_done, submission, error)
+        _tell(on_done, submission, error)
 
     def _end(self, submission: Submission, drop: Drop) -> None:
         submission.is_over = True
+        # Whoever waits knows the submission; else both would wait for the garbage collector.
+        submission.on_done, submission.on_unit = _ignore, None
         self._live.discard(submission)
         self._count_unoffered(submission, submission.next_index - submission.unit_count)
         if submission.queued:

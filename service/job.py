@@ -191,6 +191,11 @@ class Job:
             self.reservation.leave_queue()
 
     def release(self) -> None:
-        """Gives its room back."""
+        """Gives its room back. Nothing uses it any more, nor does it hold on to anything.
+
+        What works for it refers to it, so that its samples would wait for the garbage collector.
+        """
         if self.reservation is not None:
             self.reservation.release()
+        self.running = None
+        self.data = b""

@@ -130,8 +130,8 @@ class Denoiser:
     def close(self, job: Job) -> None:
         """Its call is over, answered or not: what has not run is dropped, its room is free once nothing uses it."""
         if job.running is None:
-            job.running = _CLOSED
             job.release()
+            job.running = _CLOSED
         else:
             job.running.close()
 

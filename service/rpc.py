@@ -269,6 +269,24 @@ def _remaining_s(context: Context) -> float | None:
     return cast("float | None", context.time_remaining())
 
 
+class _Once:
+    """A callback that is forgotten as it is called, with all that it knows."""
+
+    __slots__ = ("_call",)
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        self._call: Callable[[], None] | None = call
+
+    def __call__(self, _: object) -> None:
+        call, self._call = self._call, None
+        if call is not None:
+            call()
+
+
 def _when_over(context: Context, call: Callable[[], None]) -> None:
-    """Calls back when the call has terminated; the type stubs want another signature than gRPC."""
-    context.add_done_callback(cast("Any", lambda _: call()))
+    """Calls back when the call has terminated.
+
+    gRPC's context and its callbacks refer to each other, so that images would wait for the garbage collector.
+    """
+    # The type stubs want another signature than gRPC.
+    context.add_done_callback(cast("Any", _Once(call)))

@@ -9,7 +9,7 @@ from typing import Final
 from denoised.v1 import denoised_pb2 as pb
 from tests.bench.bench import Bench, echo_job, service_job
 from tests.bench.figures import Figure, Row
-from tests.bench.floors import png
+from tests.bench.floors import png, served_png
 from tests.bench.jobs import ClosedLoop, Message, Outcome
 from tests.bench.machine import memory_of, reset_peak_memory
 from tests.bench.networks import BASE_FOLDER, M_FOLDER, OPEN_FOLDER, S_FOLDER
@@ -138,6 +138,6 @@ def _mixed(bench: Bench) -> tuple[Message, ...]:
         *unary(samples(networks.base, 100, 130, count=2)),
         *unary(samples(networks.base, 256, 256, count=2)),
         *unary(samples(networks.m, 64, 64, count=2)),
-        Message(file.SerializeToString(), (png(networks.base.answer(noisy)),)),
+        Message(file.SerializeToString(), (served_png(networks.base.answer(noisy)),)),
         *unary([overflowing(networks.open, 64)]),
     )
