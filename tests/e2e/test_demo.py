@@ -36,8 +36,9 @@ def test_the_demo_gains_on_every_photograph_and_writes_its_page(tmp_path: Path) 
     assert len(gains) == 8
     assert min(gains) > 1.0
     assert "exited with 0" in finished.stdout
-    assert 'denoised_requests_total{code="OK",method="Denoise"} 5.0' in finished.stdout
-    assert 'denoised_requests_total{code="OK",method="DenoiseStream.item"} 12.0' in finished.stdout
+    counts = dict(re.findall(r'denoised_requests_total\{code="OK",method="([\w.]+)"\} ([\d.]+)', finished.stdout))
+    # Five photographs once, three details by each of four clients; a large one of a stream goes in a call of its own.
+    assert float(counts["Denoise"]) + float(counts["DenoiseStream.item"]) == 5 + 12
     page = (tmp_path / "index.html").read_text(encoding="utf-8")
     assert page.count('<article class="card"') == 8
 

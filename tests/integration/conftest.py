@@ -18,10 +18,10 @@ from tests.integration.plug import Plug
 # One lane and small limits, so that a test decides what waits, what shares a batch and what no longer fits.
 NARROW: Final = {
     "lane_count": 1,
-    "batch_pixels": 1_300_000,
+    "batch_pixels": 1_900_000,
     "queue_requests": 16,
     # The plug, and as much again as four units of 256 x 256.
-    "queue_pixels": 1_218_816 + 4 * 256 * 256,
+    "queue_pixels": 1_806_336 + 4 * 256 * 256,
     "memory_bytes": 16 * 2**20,
     "message_bytes": 4 * 2**20,
     "batch_image_count": 4,
@@ -29,7 +29,7 @@ NARROW: Final = {
 }
 # Less memory than a large image takes as a whole.
 FRUGAL: Final = {"lane_count": 2, "memory_bytes": 200_000_000, "message_bytes": 4 * 2**20}
-_PLUG_SIDE_PX: Final = 1000
+_PLUG_SIDE_PX: Final = 1100
 
 
 @pytest.fixture(scope="session")
