@@ -4,6 +4,8 @@ A step's samples are a property of the config, not of the ranks: rank r of W tak
 batch, so one rank and two see the same samples in the same step.
 """
 
+import gc
+import importlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -80,6 +82,8 @@ def ranks_on_this_machine() -> int:
 def joined(device_name: str, batch_size: int) -> Iterator[Ranks]:
     """Joins the other ranks for the length of the block, where torchrun started this process.
 
+    The block keeps nothing that was wrapped for the ranks, so that none of their threads is left behind it.
+
     Raises:
         ConfigError: a batch cannot be shared equally, or this rank has no device of its own.
     """
@@ -93,8 +97,13 @@ def joined(device_name: str, batch_size: int) -> Iterator[Ranks]:
             f"be a multiple of {world_size}"
         )
     device = pick_device(device_name, local_rank)
+    # Has the group of all ranks as default arguments. Imported later, by DistributedDataParallel, it would keep the
+    # group, whose threads would then meet the interpreter's end and abort the process.
+    importlib.import_module("torch.distributed.nn")
     dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     try:
         yield Ranks(rank, world_size, device)
     finally:
+        # What was wrapped for the ranks is part of cycles; the group's threads end with its last owner.
+        gc.collect()
         dist.destroy_process_group()

@@ -59,10 +59,12 @@ def train(
             start_weights = weights_to_start_from(start_from, config)
             if ranks.is_main:
                 run_dir.save_parent(start_from)
-        workers = default_worker_count(ranks.device) if workers is None else workers
-        run = Run(config, pack, run_dir, ranks, Stepper(config, ranks, start_weights), on_checkpoint)
-        notes = run.restore() if resume else []
-        return run.go(notes, workers=workers, is_silent=not (show_progress and ranks.is_main))
+        # Made and forgotten in one expression: see joined.
+        return Run(config, pack, run_dir, ranks, Stepper(config, ranks, start_weights), on_checkpoint).go(
+            resume=resume,
+            workers=default_worker_count(ranks.device) if workers is None else workers,
+            is_silent=not (show_progress and ranks.is_main),
+        )
 
 
 def _solved(

@@ -98,8 +98,9 @@ class Run:
             self._run_dir.checkpoints.mark_best()
         return changes_since(checkpoint, self._config, self._machine())
 
-    def go(self, notes: list[str], *, workers: int, is_silent: bool) -> TrainResult:
-        """All steps that are left."""
+    def go(self, *, resume: bool, workers: int, is_silent: bool) -> TrainResult:
+        """All steps, or those that are left behind the newest checkpoint."""
+        notes = self.restore() if resume else []
         config, start, stop = self._config, self._done, self._config.optimiser.steps
         if start >= stop or self._is_over():
             self._measure()

@@ -1,6 +1,8 @@
 """Two ranks under torchrun train like one: the same samples in the same steps, the same loss within rounding."""
 
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ pytest.importorskip("torch")
 import torch
 from torch import distributed
 
-from tests.integration.training.verbs import called, done, started
+from tests.integration.training.verbs import ENVIRONMENT, called, done, started
 from tests.unit.training.run.tiny import final_state
 from training.run.directory import RunDir
 from training.run.log import read_log
@@ -60,3 +62,36 @@ def test_two_ranks_end_together_at_a_signal_and_one_goes_on(pack_path: Path, con
     step = final_state(run)["step"]
     assert 7 <= step < 5000
     assert final_state(run)["machine"]["ranks"] == 2
+
+
+# What a rank does, and the names of the threads that it has left then.
+_RANK = """
+import os, pathlib, sys
+from training.__main__ import main
+assert main(sys.argv[1:]) == 0
+names = [path.read_text().strip() for path in pathlib.Path("/proc/self/task").glob("*/comm")]
+print(f"rank {os.environ['RANK']} has {sorted(names)}", flush=True)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are listed by Linux alone")
+def test_no_thread_of_the_ranks_is_left_to_meet_the_interpreters_end(
+    pack_path: Path, config_path: Path, tmp_path: Path
+) -> None:
+    script = tmp_path / "rank.py"
+    script.write_text(_RANK)
+    launcher = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "--",
+        str(script),
+    ]
+    words = ["train", str(config_path), "--data", str(pack_path), "--run", str(tmp_path / "run")]
+    ended = subprocess.run([*launcher, *words], env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.count(" has ") == 2
+    assert "gloo" not in ended.stdout
