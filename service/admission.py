@@ -157,7 +157,15 @@ class Admission:
         self.pending_unit_count += demand.unit_count
         self.pending_bytes += demand.encoded_bytes
         self.pending_pixel_count += demand.pixel_count
-        return Reservation(self, demand)
+        return Reservation(self, demand.held_bytes, demand)
+
+    def admit_at_rest(self, held_bytes: int) -> "Reservation | None":
+        """Room for an image that waits for nothing, so that no cap and no prediction refuses it; None when there is none."""
+        if self.reserved_bytes + held_bytes > self._limits.memory_bytes:
+            return None
+        self.request_count += 1
+        self.reserved_bytes += held_bytes
+        return Reservation(self, held_bytes, None)
 
     def reserve(self, size_bytes: int) -> "Reservation":
         """Room for bytes that are no image yet; they wait for their client, not for the network.
@@ -214,20 +222,19 @@ class Admission:
 class Reservation:
     """An admitted image's place in the ledgers. Each part is given back once, however often it is asked."""
 
-    __slots__ = ("_admission", "_demand", "_held_bytes", "_is_pending", "_is_reserved")
+    __slots__ = ("_admission", "_held_bytes", "_is_reserved", "_pending")
 
-    def __init__(self, admission: Admission, demand: Demand) -> None:
+    def __init__(self, admission: Admission, held_bytes: int, pending: Demand | None) -> None:
         self._admission = admission
-        self._demand = demand
-        self._held_bytes = demand.held_bytes
-        self._is_pending = True
+        self._held_bytes = held_bytes
+        self._pending = pending
         self._is_reserved = True
 
     def leave_queue(self) -> None:
         """Its units have run: it is no longer pending. Its memory stays reserved."""
-        if self._is_pending:
-            self._is_pending = False
-            ledger, demand = self._admission, self._demand
+        demand, self._pending = self._pending, None
+        if demand is not None:
+            ledger = self._admission
             ledger.pending_count -= 1
             ledger.pending_unit_count -= demand.unit_count
             ledger.pending_bytes -= demand.encoded_bytes

@@ -31,7 +31,7 @@ _WAKE_S = 0.0005
 # When to look again at a lane that was about to be free; event loops' timers know no less.
 _LOOK_AGAIN_S = 0.001
 # The event loop may stand still for so long.
-_ON_LOOP_S = 0.001
+ON_LOOP_S = 0.001
 # A lone unit shorter than this gains nothing from more threads.
 _LEAST_WIDE_S = 0.004
 _NOTHING_S = 1e-9
@@ -196,6 +196,11 @@ class Batcher:
         if not self.lane_count:
             raise _no_lane()
 
+    @property
+    def is_at_rest(self) -> bool:
+        """Nothing runs, and nothing waits to run."""
+        return not (self._running or self._live)
+
     def add_engine(self, model: Hashable, engine: Engine) -> None:
         """Makes ``model`` a valid part of a group."""
         self._engines[model] = engine
@@ -291,7 +296,7 @@ class Batcher:
         when it is too much for the event loop's thread: then :meth:`submit` them.
         """
         expected_s = self._costs.predict_s(group.model, group.height_px, group.width_px, unit_count)
-        if self._running or self._live or expected_s > _ON_LOOP_S:
+        if not self.is_at_rest or expected_s > ON_LOOP_S:
             return False
         now_s = self._clock()
         submission = Submission(
@@ -538,7 +543,7 @@ class Batcher:
         Each of a lane's dozen calls into NumPy gives the interpreter away and waits to get it back from the loop, which
         costs more than a small image. Engine lane 0 is free then, because no lane runs.
         """
-        return not self._running and self._scheduler.queued_cost_s + expected_s <= _ON_LOOP_S
+        return not self._running and self._scheduler.queued_cost_s + expected_s <= ON_LOOP_S
 
     def _takes_all_cores(self, unit_count: int, expected_s: float) -> bool:
         """A unit that is alone in the service, and found it idle."""
@@ -552,9 +557,7 @@ class Batcher:
         )
 
     def _count(self, group: Group, unit_count: int, image_count: int, client_count: int) -> None:
-        metrics = self._metrics
-        pixel_count = group.pixel_count * unit_count
-        with_one_more = pixel_count + group.pixel_count
+        with_one_more = group.pixel_count * (unit_count + 1)
         if self._is_wide:
             release = Release.ALONE
         elif with_one_more > self._options.batch_pixels:
@@ -563,12 +566,20 @@ class Batcher:
             release = Release.LANE_SHARE
         else:
             release = Release.NO_MORE
-        metrics.batch_releases[release].inc()
-        metrics.batch_units.observe(unit_count)
-        metrics.batch_requests.observe(image_count)
-        metrics.batch_clients.observe(client_count)
-        metrics.batch_fill.observe(min(1.0, pixel_count / self._options.batch_pixels))
-        metrics.computed_pixels.inc(pixel_count)
+        self.count_batches(1, release, group, unit_count, image_count, client_count)
+
+    def count_batches(
+        self, count: int, release: Release, group: Group, unit_count: int, image_count: int, client_count: int
+    ) -> None:
+        """Shows ``count`` batches that are alike."""
+        metrics = self._metrics
+        pixel_count = group.pixel_count * unit_count
+        metrics.batch_releases[release].inc(count)
+        metrics.batch_units.observe_many(unit_count, count)
+        metrics.batch_requests.observe_many(image_count, count)
+        metrics.batch_clients.observe_many(client_count, count)
+        metrics.batch_fill.observe_many(min(1.0, pixel_count / self._options.batch_pixels), count)
+        metrics.computed_pixels.inc(pixel_count * count)
 
     def _finish(self, lane: Lane, batch: Batch) -> None:
         """A batch ended: tells its images, frees the lane, starts the next."""

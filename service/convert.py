@@ -145,7 +145,9 @@ class Replies:
     """Outcomes as the parts of a serialised reply. One message is filled again and again: making one costs more."""
 
     def __init__(self) -> None:
-        self._rest = pb.DenoiseResponse()
+        rest = self._rest = pb.DenoiseResponse()
+        # In the order of Timings.
+        self._durations = tuple(getattr(rest.timings, stage.removesuffix("_s")) for stage in Timings._fields)
         # Images side by side share their timings, and their findings where there are none.
         self._last: tuple[Timings, Findings | None, bytes] | None = None
         self._last_bytes = b""
@@ -166,31 +168,30 @@ class Replies:
         last = self._last
         if last is not None and last[0] is timings and last[1] is findings and last[2] is recipe.model:
             return self._last_bytes
-        for duration, seconds in (
-            (rest.timings.decode, timings.decode_s),
-            (rest.timings.queue, timings.queue_s),
-            (rest.timings.compute, timings.compute_s),
-            (rest.timings.encode, timings.encode_s),
-            (rest.timings.total, timings.total_s),
-        ):
-            nanoseconds = max(0, int(seconds * 1e9))
-            duration.seconds, duration.nanos = divmod(nanoseconds, 1_000_000_000)
-        rest.ClearField("report")
-        rest.ClearField("batching")
-        if findings is not None:
-            report, batching = rest.report, rest.batching
-            if findings.noise_sigma is not None:
-                noise = recipe.order.model.contract.noise
-                report.noise_sigma = findings.noise_sigma
-                if noise.sigma_max > 0.0:
-                    report.sigma_in_trained_range = noise.sigma_min <= findings.noise_sigma <= noise.sigma_max
-            report.clipped_sample_count = findings.clipped_sample_count
-            batching.tile_count = findings.tile_count
-            batching.shared_request_count = findings.shared_request_count
-            batching.shared_client_count = findings.shared_client_count
+        for duration, seconds in zip(self._durations, timings, strict=True):
+            duration.seconds, duration.nanos = divmod(max(0, int(seconds * 1e9)), 1_000_000_000)
+        if last is None or last[1] is not findings or last[2] is not recipe.model:
+            self._fill_findings(findings, recipe)
         self._last = (timings, findings, recipe.model)
         self._last_bytes = rest.SerializeToString() + recipe.model
         return self._last_bytes
+
+    def _fill_findings(self, findings: Findings | None, recipe: Recipe) -> None:
+        rest = self._rest
+        rest.ClearField("report")
+        rest.ClearField("batching")
+        if findings is None:
+            return
+        report, batching = rest.report, rest.batching
+        if findings.noise_sigma is not None:
+            noise = recipe.order.model.contract.noise
+            report.noise_sigma = findings.noise_sigma
+            if noise.sigma_max > 0.0:
+                report.sigma_in_trained_range = noise.sigma_min <= findings.noise_sigma <= noise.sigma_max
+        report.clipped_sample_count = findings.clipped_sample_count
+        batching.tile_count = findings.tile_count
+        batching.shared_request_count = findings.shared_request_count
+        batching.shared_client_count = findings.shared_client_count
 
 
 def too_large(size_bytes: int, limit_bytes: int) -> ImageTooLarge:

@@ -15,7 +15,7 @@ from service.types import Container, Data, Image, ImageHeader, ServiceClass
 
 _WITHOUT_ALPHA = frozenset({1, 3})
 # Above this an inference costs so much more than its way that sharing the way saves nothing.
-_SMALL_PIXELS = 128 * 128
+SMALL_PIXELS = 128 * 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +66,8 @@ class RawOrder:
         is_rowwise: whether, besides, its rows come and go one after the other, so that the first can be done before
             the last is there.
         is_small: whether, besides, it is one unit, and may run side by side with others of its kind.
-        is_joinable: whether the samples of several such images, one after the other, are those of a taller one:
-            one plane, no padding, and nothing to be found out about any sample.
+        is_plain: whether, besides, its samples are in the network's own order, and nothing is to be found out about
+            any: one plane, no padding, no levels of its own, full strength.
     """
 
     model: Model
@@ -78,22 +78,23 @@ class RawOrder:
     is_direct: bool = field(init=False)
     is_rowwise: bool = field(init=False)
     is_small: bool = field(init=False)
-    is_joinable: bool = field(init=False)
+    is_plain: bool = field(init=False)
 
     def __post_init__(self) -> None:
         header, plan = self.geometry.header, self.geometry.plan
         is_direct = self.geometry.container is Container.RAW and header.channels in _WITHOUT_ALPHA
-        is_small = is_direct and plan.tile_count == 1 and plan.tile_pixel_count <= _SMALL_PIXELS
-        is_joinable = (
+        is_small = is_direct and plan.tile_count == 1 and plan.tile_pixel_count <= SMALL_PIXELS
+        is_plain = (
             is_small
+            and self.options.strength == 1.0
             and header.channels == self.geometry.group.channels == 1
             and (header.height_px, header.width_px) == (plan.rows.edge_px, plan.columns.edge_px)
-            and self.scale.spans(codec.dtype_of(header))
+            and self.scale.is_plain(codec.dtype_of(header))
         )
         object.__setattr__(self, "is_direct", is_direct)
         object.__setattr__(self, "is_rowwise", is_direct and self.layout is SampleLayout.HWC)
         object.__setattr__(self, "is_small", is_small)
-        object.__setattr__(self, "is_joinable", is_joinable)
+        object.__setattr__(self, "is_plain", is_plain)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,8 +171,8 @@ class Job:
         order: what is asked for.
         data: the image's samples or file; a view into the message that brought it.
         deadline_s: absolute, on the clock.
-        on_done: called once on the event loop with what became of it, unless it is closed before; never before
-            :meth:`service.pipeline.Denoiser.start` returns.
+        on_done: called once on the event loop with what became of it, unless it is closed before; see
+            :meth:`service.pipeline.Denoiser.start`.
         arrived_at_s: when it was let in.
         reservation, running: the denoiser's own; its room in the service, and what works for it.
     """

@@ -3,6 +3,7 @@
 Owned by the event loop's thread, as ``metrics_types`` demands: it alone changes them, and scrapes are answered on it.
 """
 
+from collections.abc import Callable
 from enum import Enum
 from typing import Final
 
@@ -171,6 +172,11 @@ class Metrics:
             "denoised_state", "1 for the state that the service is in.", ("state",)
         )
         registry.register(make)
+        self._instruments = make
+
+    def before_scrape(self, catch_up: Callable[[], None]) -> None:
+        """``catch_up`` adds what its owner counts by itself, each time before somebody looks."""
+        self._instruments.before(catch_up)
 
     def exposition(self) -> bytes:
         """The text that Prometheus scrapes."""

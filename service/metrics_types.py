@@ -111,9 +111,16 @@ class Instruments:
 
     def __init__(self) -> None:
         self._families: list[Callable[[], Metric]] = []
+        self._before: list[Callable[[], None]] = []
+
+    def before(self, catch_up: Callable[[], None]) -> None:
+        """From now on ``catch_up`` is called before anybody looks: what is counted elsewhere is added then."""
+        self._before.append(catch_up)
 
     def collect(self) -> Iterator[Metric]:
         """All families as they are now."""
+        for catch_up in self._before:
+            catch_up()
         return (show() for show in self._families)
 
     # Asked at registration: a registry refuses a second collector with the same names.

@@ -18,6 +18,7 @@ from service.batcher import Batcher, Client, Group, Submission
 from service.codec_pool import CodecPool
 from service.cost import CostModel
 from service.errors import CapabilityMissing, DeadlineExceeded, ServiceError, UnsupportedImage
+from service.express import Express
 from service.image_tiles import BandedImage, TiledImage, WholeImage, noise_sigma_levels
 from service.job import NO_TIME, Findings, Geometry, Job, Options, Outcome, RawOrder, Timings
 from service.metrics import Metrics, Stage
@@ -53,16 +54,23 @@ class Denoiser:
         self._costs = costs
         self._clock = clock
         self._observe = _Observer(metrics)
+        self._express = Express(batcher=batcher, admission=admission, costs=costs, clock=clock, metrics=metrics)
         self._stacks: dict[tuple[RawOrder, Client, int], list[Job]] = {}
 
-    def start(self, job: Job, *, in_chunks: bool = False) -> None:
-        """Lets an image in, or refuses it at once; one that came in chunks may be larger.
+    def start(self, job: Job, *, in_chunks: bool = False, is_alone: bool = False) -> None:
+        """Lets an image in, or refuses it at once.
+
+        Args:
+            in_chunks: it came in chunks, and may be larger.
+            is_alone: no other image came in the same message; then ``on_done`` may be called before this returns.
 
         Raises:
             ServiceError: it is refused; ``on_done`` will not be called.
         """
         now_s = self._arrive(job)
         order = job.order
+        if is_alone and isinstance(order, RawOrder) and order.is_small and self._express.take(job, order):
+            return
         if isinstance(order, RawOrder):
             geometry = order.geometry
             codec.check_raw_length(len(job.data), geometry.header)

@@ -45,9 +45,44 @@ class Scale:
         largest = _LARGEST.get(dtype)
         return largest is not None and self.black_level <= 0.0 and self.white_level >= largest
 
+    def is_plain(self, dtype: np.dtype[Any]) -> bool:
+        """Whether black is 0 and white the type's largest value, and the network's answer is cut off at both."""
+        return self.clip and self.black_level == 0.0 and self.white_level == _LARGEST.get(dtype)
+
 
 class NonFiniteSamples(Exception):
     """A tile has NaN or infinities. Where in its image they are is for the caller to say, who has the image."""
+
+
+def read_planes(samples: NDArray[Any], out: NDArray[np.float32], scale: Scale) -> None:
+    """Fills ``out`` with samples in the same order: :func:`read_unit` where nothing is to be found out about any.
+
+    Args:
+        samples: (n,) integers of which none can lie outside the levels, see :meth:`Scale.is_plain`.
+        out: (n,).
+        scale: of the samples.
+    """
+    np.divide(samples, np.float32(scale.white_level), out=out)
+
+
+def write_planes(denoised: NDArray[np.float32], target: Samples, scale: Scale) -> None:
+    """Writes a network's answer as samples in the same order: :func:`write_unit` at full strength.
+
+    Args:
+        denoised: (n,), of one channel.
+        target: (n,) integers, as for :func:`read_planes`.
+        scale: of the samples.
+
+    Raises:
+        NonFiniteOutput: not all values are finite.
+    """
+    block = _scratch.block(denoised.shape)
+    if not require_finite(denoised):
+        # One call of clip() takes longer than both: it passes through Python.
+        denoised = np.minimum(np.maximum(denoised, _ZERO, out=block), _ONE, out=block)
+    np.multiply(denoised, np.float32(scale.white_level), out=block)
+    np.rint(block, out=block)
+    np.copyto(target, block, casting="unsafe")
 
 
 def read_unit(tile: Samples, out: NDArray[np.float32], scale: Scale, *, counted: Region) -> int:

@@ -97,7 +97,7 @@ class DenoiseMethods:
         recipe = self._recipes.of(split.rest)
         waiter: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         job = Job(recipe.order, split.data, self._client_of(context), self._deadline_s(context), _Teller(waiter))
-        self._denoiser.start(job)
+        self._denoiser.start(job, is_alone=True)
         # Slow readers count: the room is theirs until the call has ended.
         _when_over(context, lambda: self._denoiser.close(job))
         parts, size_bytes = self._replies.response_parts(await waiter, recipe)

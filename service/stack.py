@@ -36,16 +36,9 @@ class Stack:
 
     def read(self, first: int, count: int, out: Units) -> None:
         """See :class:`service.lanes.Tiles`."""
-        if self._order.is_joinable:
-            header = self._order.geometry.header
-            tall = np.frombuffer(b"".join(self._data[first : first + count]), codec.dtype_of(header))
-            rows = count * header.height_px
-            pixels.read_unit(
-                tall.reshape(rows, header.width_px, 1),
-                out.reshape(1, rows, header.width_px),
-                self._order.scale,
-                counted=(slice(0, rows), slice(0, header.width_px)),
-            )
+        if self._order.is_plain:
+            samples = np.frombuffer(b"".join(self._data[first : first + count]), self._answers.dtype)
+            pixels.read_planes(samples, out.reshape(-1), self._order.scale)
             return
         for index in range(first, first + count):
             samples = self._samples(index)
@@ -62,15 +55,9 @@ class Stack:
         if sigma_maps is not None:
             for index in range(first, first + count):
                 self.mean_sigmas[index] = mean_of_map(sigma_maps[index - first])
-        if self._order.is_joinable:
-            header = self._order.geometry.header
-            shape = (count * header.height_px, header.width_px)
-            self._write(
-                denoised.reshape(1, *shape),
-                noisy.reshape(1, *shape),
-                self._answers[first : first + count].reshape(*shape, 1),
-                grey=False,
-            )
+        if self._order.is_plain:
+            answers = self._answers[first : first + count].reshape(-1)
+            pixels.write_planes(denoised.reshape(-1), answers, self._order.scale)
             return
         for index in range(first, first + count):
             answer = self._answers[index]

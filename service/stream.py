@@ -221,7 +221,7 @@ class ItemStream:
             item.job = Job(
                 item.recipe.order, frame.content.data, self._client, deadline_s, lambda _, end: self._done(item, end)
             )
-            self._denoiser.start(item.job)
+            self._denoiser.start(item.job, is_alone=True)
         elif isinstance(frame.content, pb.ImageHeader):
             self._check_upload_count()
             item.recipe = self._recipes.of_header(frame.content)

@@ -11,6 +11,7 @@ Source of the format: https://protobuf.dev/programming-guides/encoding/
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, NamedTuple, TypeVar
 
 from google.protobuf.duration_pb2 import Duration
@@ -142,12 +143,18 @@ def response_parts(content: Content, data: Data, rest: bytes) -> tuple[list[Data
         rest: a serialised DenoiseResponse without an image.
     """
     data_bytes = memoryview(data).nbytes
+    head = _response_head(content, data_bytes)
+    return [head, data, rest], len(head) + data_bytes + len(rest)
+
+
+# Images of one kind and size have one: as many are kept as there are recipes.
+@lru_cache(1024)
+def _response_head(content: Content, data_bytes: int) -> bytes:
     data_head = b"\n" + _varint_of(data_bytes) if data_bytes else b""
     content_bytes = len(content.head) + len(data_head) + data_bytes
     content_head = (b"\x12" if content.is_raw else b"\n") + _varint_of(content_bytes)
     image_head = b"\n" + _varint_of(len(content_head) + content_bytes)
-    head = b"".join((image_head, content_head, content.head, data_head))
-    return [head, data, rest], len(head) + data_bytes + len(rest)
+    return b"".join((image_head, content_head, content.head, data_head))
 
 
 def result_parts(parts: list[Data], size_bytes: int) -> tuple[list[Data], int]:

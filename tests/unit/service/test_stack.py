@@ -175,7 +175,7 @@ def test_images_side_by_side_are_those_that_run_alone(
         layout=layout,
         strength=strength,
     )
-    assert order.is_joinable == (network_channel_count == 1 and sample_type is not SampleType.F32)
+    assert order.is_plain == (network_channel_count == 1 and sample_type is not SampleType.F32 and strength == 1.0)
     data, engine = images_of(order), Smear(has_map=has_map)
     stack = Stack(order, data)
     batch = through_a_lane(order, stack, engine, parts)
