@@ -4,7 +4,16 @@ from typing import assert_never
 
 from denoised.contract import ModelContract
 from denoised.noise import Demosaic, Gaussian, Jpeg, NoiseSpec, PoissonGaussian, Resize
-from training.config import ConvAeConfig, ConvDaeConfig, FcAeConfig, LossConfig, PcaConfig, RunConfig, VaeConfig
+from training.config import (
+    ConvAeConfig,
+    ConvDaeConfig,
+    FcAeConfig,
+    LossConfig,
+    OptimiserConfig,
+    PcaConfig,
+    RunConfig,
+    VaeConfig,
+)
 from training.data.manifest import Manifest
 from training.export.evidence import Evidence
 from training.run.trained import Trained
@@ -196,10 +205,16 @@ def _training(trained: Trained) -> str:
     chosen = f"the best by {config.selection_metric}" if trained.weights == "best" else "the last that were saved"
     return (
         f"- {optimiser.steps} steps of {sample_count} crops of {config.data.crop_px} pixels{generated}; "
-        f"{_objective(config)}; AdamW {optimiser.learning_rate:g} with warm-up and cosine; weights averaged "
-        f"({optimiser.ema_decay}); {optimiser.precision}.\n"
+        f"{_objective(config)}; AdamW {optimiser.learning_rate:g} {_schedule(optimiser)}; weights "
+        f"averaged ({optimiser.ema_decay}); {optimiser.precision}.\n"
         f"- Exported are the weights of step {trained.step}, {chosen}.\n"
     )
+
+
+def _schedule(optimiser: OptimiserConfig) -> str:
+    decay = "a cosine" if optimiser.decay_steps is None else f"a cosine over the last {optimiser.decay_steps} steps"
+    wide = f", less for filters of more than {fan_in} inputs" if (fan_in := optimiser.full_rate_fan_in) else ""
+    return f"with warm-up and {decay}{wide}"
 
 
 def _objective(config: RunConfig) -> str:
