@@ -5,13 +5,10 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Final
 
-from denoised.contract import ModelContract
+from denoised.contract import MODEL_FILE, ModelContract
 from service.engine import EngineOptions, ModelRefused, OnnxEngine, TimedBatch
 from service.errors import ModelUnknown
-
-MODEL_FILE: Final = "model.onnx"
 
 
 @dataclass(frozen=True, slots=True)

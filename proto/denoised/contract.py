@@ -27,6 +27,9 @@ Capability = Literal["denoise", "encode", "decode", "generate"]
 Precision = Literal["fp32", "int8"]
 SampleType = Literal["u8", "u16", "f32"]
 
+# In a version's directory of the store.
+MODEL_FILE: Final = "model.onnx"
+
 # Of model.onnx, and of a latent model's encoder.onnx and decoder.onnx beside it.
 INPUT_NAME: Final = "noisy"
 IMAGE_OUTPUT_NAME: Final = "denoised"

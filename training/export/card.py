@@ -9,6 +9,7 @@ from training.config import (
     ConvDaeConfig,
     FcAeConfig,
     LossConfig,
+    NetworkConfig,
     OptimiserConfig,
     PcaConfig,
     RunConfig,
@@ -16,6 +17,7 @@ from training.config import (
 )
 from training.data.manifest import Manifest
 from training.export.evidence import Evidence
+from training.run.directory import Parent, ParentFile
 from training.run.trained import Trained
 
 _FAMILY = {
@@ -38,9 +40,9 @@ def model_card(
     evidence: Evidence,
     manifest: Manifest,
     *,
-    parent: RunConfig | None,
+    parent: Parent | None,
 ) -> str:
-    """What the model is for, how good it is, how it was made; ``parent`` is the run that it started from."""
+    """What the model is for, how good it is, how it was made; ``parent`` is what it started from."""
     config = trained.config
     held_out = sum(image.held_out for image in manifest.images)
     return f"""{_head(contract)}
@@ -50,7 +52,7 @@ def model_card(
 {_quality(evidence)}
 ## How it was made
 
-- {_shape(config)}
+- {_shape(config.network)}
 - {len(manifest.images) - held_out} images for training, {held_out} held out; data digest \
 `{contract.training_data_digest[:16]}`. It learnt from {_SUPERVISION[config.data.supervision]}.
 {_training(trained)}{_ancestry(parent)}- Config digest `{contract.run_config_digest[:16]}`, seed {config.seed}. Repeat \
@@ -176,8 +178,7 @@ def _cost(contract: ModelContract) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _shape(config: RunConfig) -> str:
-    network = config.network
+def _shape(network: NetworkConfig) -> str:
     match network:
         case ConvDaeConfig():
             return (
@@ -230,12 +231,17 @@ def _terms(loss: LossConfig) -> str:
     return " + ".join(name if weight == 1 else f"{weight:g} {name}" for name, weight in loss.image.items())
 
 
-def _ancestry(parent: RunConfig | None) -> str:
+def _ancestry(parent: Parent | None) -> str:
     if parent is None:
         return ""
+    if isinstance(parent, ParentFile):
+        return (
+            f"- Started from the weights of {parent.name}, version {parent.version} (digest `{parent.digest[:16]}`): "
+            f"{_shape(parent.network)}\n"
+        )
     return (
         f"- Started from the weights of a run of {parent.optimiser.steps} steps (loss {_terms(parent.loss)}, "
-        f"AdamW {parent.optimiser.learning_rate:g}): {_shape(parent)}\n"
+        f"AdamW {parent.optimiser.learning_rate:g}): {_shape(parent.network)}\n"
     )
 
 

@@ -19,12 +19,12 @@ from denoised.contract import (
     LATENT_KINDS,
     LOG_VARIANCE_NAME,
     MEAN_NAME,
+    MODEL_FILE,
     SIGMA_OUTPUT_NAME,
     Kind,
 )
 from training.networks import LatentNetwork, Network
 
-MODEL_FILE: Final = "model.onnx"
 ENCODER_FILE: Final = "encoder.onnx"
 DECODER_FILE: Final = "decoder.onnx"
 

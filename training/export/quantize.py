@@ -10,20 +10,21 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from denoised.contract import ContractError, ModelContract
+from denoised.contract import MODEL_FILE, ContractError, ModelContract
 from denoised.seal import check_seal
 from training.data.pack import Pack
 from training.errors import ExportError
 from training.export import extent, gate, onnx_file
 from training.export.calibrate import DEFAULT_CROP_COUNT, calibrate
 from training.export.card import quantised_card
-from training.export.graphs import ALLOWED_OPS, MODEL_FILE, Port, Signature
+from training.export.graphs import ALLOWED_OPS, Port, Signature
 from training.export.int8_graph import Fusion, Quantiser, fusion_of
 from training.export.judge import LARGEST_LOSS_DB, LARGEST_STRONG_LOSS_DB, Judge
 from training.export.pictures import noisy_pictures
 from training.export.publish import Exported, golden_pair, publish_checked
 from training.export.speed import SpeedUp, speed_up
 from training.export.store import target_of
+from training.run.published import model_path_of
 
 _CALIBRATION_CROP_COUNT: Final = 200
 _CALIBRATION_SIDE_PX: Final = 128
@@ -76,7 +77,7 @@ def quantize(
         ExportError: the source is damaged or of a kind that isn't quantised, no variant keeps the budget, ONNX Runtime
             would not run it in integers, or it is not faster.
     """
-    path = onnx_file.model_path_of(source)
+    path = model_path_of(source)
     model_bytes, float_contract = _read(path, pack)
     name = f"{float_contract.name}-int8"
     target = target_of(store, name, version)
