@@ -62,17 +62,17 @@ Licence: {contract.license}.
 """
 
 
-def quantised_card(contract: ModelContract, source: ModelContract, findings: str) -> str:
+def quantised_card(contract: ModelContract, findings: str) -> str:
     """The card of an int8 variant: what it takes and costs, and how it compares with the file that it was made from."""
     return f"""{_head(contract)}
 {card_facts(contract)}
-## How it compares with {source.name}, version {source.version}
+## How it compares with the fp32 file
 
 {findings}
 ## How it was made
 
-- Convolutions of `{source.name}` {source.version} in 8 bit, calibrated on its training images with its own noise; \
-nothing was trained. Its card says how that network was made.
+- Convolutions of `model.onnx` beside it in 8 bit, calibrated on its training images with its own noise; nothing was \
+trained. `README.md` says how that network was made. It is served with `DENOISED_PRECISION=int8`.
 - Data digest `{contract.training_data_digest[:16]}`, config digest `{contract.run_config_digest[:16]}`.
 
 Licence: {contract.license}.
@@ -126,7 +126,8 @@ def _stage_in_words(stage: Gaussian | PoissonGaussian | Resize | Demosaic | Jpeg
 
 
 def _head(contract: ModelContract) -> str:
-    return f"""# {contract.name}, version {contract.version}
+    variant = "" if contract.precision == "fp32" else f", in {contract.precision}"
+    return f"""# {contract.name}, version {contract.version}{variant}
 
 {contract.summary or f"This is {_FAMILY[contract.kind]}."}
 """

@@ -215,7 +215,7 @@ def check_flat_pictures(
 
 
 def check_written(folder: Path, signatures: Sequence[Signature], contract: ModelContract) -> None:
-    """The files on the disk are sealed, carry this contract, still have its graphs and reproduce its golden pair.
+    """The files on the disk are sealed, carry this contract, still have its graphs; the first makes the golden pair.
 
     Raises:
         ExportError: what was written is not what was measured.
@@ -233,10 +233,11 @@ def check_written(folder: Path, signatures: Sequence[Signature], contract: Model
         check_structure(onnx.load_from_string(model_bytes), signature)
     golden = contract.golden
     unit = golden.noisy().astype(np.float32).transpose(2, 0, 1)[np.newaxis] / np.float32(255)
-    answer = rounded(image_of(onnx_file.session((folder / MODEL_FILE).read_bytes()), unit))[0].transpose(1, 2, 0)
+    session = onnx_file.session((folder / signatures[0].file_name).read_bytes())
+    answer = rounded(image_of(session, unit))[0].transpose(1, 2, 0)
     difference = int(np.abs(answer - golden.denoised().astype(np.float32)).max())
     if not difference <= golden.TOLERANCE_LEVELS:
-        raise ExportError(f"{MODEL_FILE} differs from its golden pair by {difference} levels")
+        raise ExportError(f"{signatures[0].file_name} differs from its golden pair by {difference} levels")
 
 
 def image_of(session: ort.InferenceSession, noisy: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from denoised.contract import MODEL_FILE, ContractError, ModelContract
+from denoised.contract import INT8_MODEL_FILE, ContractError, ModelContract
 from denoised.seal import check_seal
 from training.data.pack import Pack
 from training.errors import ExportError
@@ -21,15 +21,17 @@ from training.export.graphs import ALLOWED_OPS, Port, Signature
 from training.export.int8_graph import Fusion, Quantiser, fusion_of
 from training.export.judge import LARGEST_LOSS_DB, LARGEST_STRONG_LOSS_DB, Judge
 from training.export.pictures import noisy_pictures
-from training.export.publish import Exported, golden_pair, publish_checked
+from training.export.publish import Exported, golden_pair
 from training.export.speed import SpeedUp, speed_up
-from training.export.store import target_of
+from training.export.store import INT8_CARD_FILE, add, require_addable
 from training.run.published import model_path_of
 
 _CALIBRATION_CROP_COUNT: Final = 200
 _CALIBRATION_SIDE_PX: Final = 128
 _CALIBRATION_SEVERITY_COUNT: Final = 20
 _QUANTISING_OPS: Final = frozenset({"QuantizeLinear", "DequantizeLinear"})
+
+_FILES: Final = (INT8_CARD_FILE, INT8_MODEL_FILE)
 
 Speed = Callable[..., Sequence[SpeedUp]]
 
@@ -55,32 +57,27 @@ class Quantised:
 def quantize(
     source: Path,
     pack: Pack,
-    store: Path,
     *,
-    version: str | None,
     calibration_crop_count: int = DEFAULT_CROP_COUNT,
     on_step: Callable[[str], None] = lambda _: None,
     measure_speed: Speed = speed_up,
 ) -> Quantised:
-    """Publishes ``<store>/<name>-int8/<version>/``.
+    """Publishes ``model.int8.onnx`` beside ``model.onnx``, under the same name and version.
 
     Args:
         source: directory of an exported version, such as ``models/gaussian-base/1``, or ``model.onnx`` in it.
         pack: the images that it was trained on; training images calibrate, those held out judge, or all without such.
-        store: made when missing.
-        version: a whole number as text; None takes the one after the newest in the store.
         calibration_crop_count: see :func:`training.export.calibrate.calibrate`.
         on_step: told what is being done, for progress.
         measure_speed: of two files.
 
     Raises:
-        ExportError: the source is damaged or of a kind that isn't quantised, no variant keeps the budget, ONNX Runtime
-            would not run it in integers, or it is not faster.
+        ExportError: the source is damaged or of a kind that isn't quantised, it has such a variant already, no variant
+            keeps the budget, ONNX Runtime would not run it in integers, or it is not faster.
     """
     path = model_path_of(source)
     model_bytes, float_contract = _read(path, pack)
-    name = f"{float_contract.name}-int8"
-    target = target_of(store, name, version)
+    require_addable(path.parent, _FILES)
     with tempfile.TemporaryDirectory() as folder:
         on_step("collecting calibration crops")
         quantiser = Quantiser(model_bytes, _calibration_crops(pack, float_contract), Path(folder))
@@ -117,8 +114,6 @@ def quantize(
     psnr_db = judge.psnr_db(int8_bytes)
     contract = replace(
         float_contract,
-        name=name,
-        version=target.name,
         precision="int8",
         unit_edges_px=seen.unit_edges_px,
         halo_px=seen.halo_px,
@@ -141,10 +136,16 @@ def quantize(
     on_step("publishing")
     loss_db = judge.loss_db(psnr_db)
     findings = _findings(fusion, speed, judge, psnr_db)
-    files = {MODEL_FILE: onnx_file.with_metadata(int8_bytes, contract.to_metadata())}
-    card = quantised_card(contract, float_contract, findings)
-    publish_checked(target, (signature,), files, contract, card, private=(path.parent, store))
-    exported = Exported(target / MODEL_FILE, contract, len(files[MODEL_FILE]))
+    sealed = onnx_file.with_metadata(int8_bytes, contract.to_metadata())
+    gate.check_no_paths(sealed, private=(path.parent,))
+    card = quantised_card(contract, findings)
+    add(
+        path.parent,
+        # The card first: whoever sees the model finds it.
+        {INT8_CARD_FILE: card.encode(), INT8_MODEL_FILE: sealed},
+        check=lambda folder: gate.check_written(folder, (signature,), contract),
+    )
+    exported = Exported(path.with_name(INT8_MODEL_FILE), contract, len(sealed))
     return Quantised(exported, fusion, speed, psnr_db, loss_db, excluded)
 
 
@@ -241,7 +242,7 @@ def _signature(model_bytes: bytes, contract: ModelContract) -> Signature:
         for values in (graph.input, graph.output)
     )
     allowed = ALLOWED_OPS[contract.kind] | _QUANTISING_OPS
-    return Signature(MODEL_FILE, inputs, outputs, allowed)
+    return Signature(INT8_MODEL_FILE, inputs, outputs, allowed)
 
 
 def _calibration_crops(pack: Pack, contract: ModelContract) -> list[NDArray[np.float32]]:

@@ -274,7 +274,7 @@ def test_a_store_that_cannot_be_written_is_refused_before_any_work(
     assert not steps
 
 
-@pytest.mark.parametrize("verb", ["export", "quantize", "calibrate"])
+@pytest.mark.parametrize("verb", ["export", "calibrate"])
 @pytest.mark.parametrize("version", ["0", "-3", "next"])
 def test_the_verbs_refuse_what_is_no_version_at_once(
     verb: str, version: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
