@@ -17,6 +17,7 @@ from training.config import (
 )
 from training.data.manifest import Manifest
 from training.export.evidence import Evidence
+from training.networks.cost import TIER_LIMITS_GMAC
 from training.run.directory import Parent, ParentFile
 from training.run.trained import Trained
 
@@ -164,7 +165,7 @@ def _answer(contract: ModelContract) -> str:
 
 def _cost(contract: ModelContract) -> str:
     tiling, parity = contract.tiling, contract.parity
-    lines = [f"- {contract.gmac_per_megapixel} GMAC for a megapixel, in {contract.precision}."]
+    lines = [f"- {contract.gmac_per_megapixel} GMAC for a megapixel, in {contract.precision}{_tier(contract)}."]
     if not contract.fixed_side_px:
         reach = contract.receptive_field_px
         sees = f"sees {reach} x {reach} pixels" if reach else "sees all of a tile"
@@ -177,6 +178,16 @@ def _cost(contract: ModelContract) -> str:
         f"- ONNX Runtime against {reference}: {parity.max_abs_difference:.1e} at most, {parity.psnr_db:.0f} dB."
     )
     return "\n".join(lines) + "\n"
+
+
+def _tier(contract: ModelContract) -> str:
+    """The smallest tier that holds it; tiers are for denoisers of images of any size."""
+    if contract.fixed_side_px:
+        return ""
+    cost = contract.gmac_per_megapixel
+    holding = ((tier, limit) for tier, limit in TIER_LIMITS_GMAC.items() if cost <= limit)
+    tier, limit = next(holding, ("", 0.0))
+    return f"; tier {tier}, whose limit is {limit:g}" if tier else "; beyond every tier"
 
 
 def _shape(network: NetworkConfig) -> str:

@@ -10,8 +10,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from denoised.contract import INT8_MODEL_FILE, ContractError, ModelContract
-from denoised.seal import check_seal
+from denoised.contract import INT8_MODEL_FILE, ModelContract
 from training.data.pack import Pack
 from training.errors import ExportError
 from training.export import extent, gate, onnx_file
@@ -24,7 +23,7 @@ from training.export.pictures import noisy_pictures
 from training.export.publish import Exported, golden_pair
 from training.export.speed import SpeedUp, speed_up
 from training.export.store import INT8_CARD_FILE, add, require_addable
-from training.run.published import model_path_of
+from training.run.published import open_published
 
 _CALIBRATION_CROP_COUNT: Final = 200
 _CALIBRATION_SIDE_PX: Final = 128
@@ -72,11 +71,11 @@ def quantize(
         measure_speed: of two files.
 
     Raises:
-        ExportError: the source is damaged or of a kind that isn't quantised, it has such a variant already, no variant
+        RunError: the source is missing or damaged.
+        ExportError: it is of a kind that isn't quantised, it has such a variant already, no variant
             keeps the budget, ONNX Runtime would not run it in integers, or it is not faster.
     """
-    path = model_path_of(source)
-    model_bytes, float_contract = _read(path, pack)
+    path, model_bytes, float_contract = _read(source, pack)
     require_addable(path.parent, _FILES)
     with tempfile.TemporaryDirectory() as folder:
         on_step("collecting calibration crops")
@@ -205,18 +204,10 @@ def _check_speed(speed: Sequence[SpeedUp]) -> None:
         )
 
 
-def _read(path: Path, pack: Pack) -> tuple[bytes, ModelContract]:
-    """The float file without metadata is what is quantised; its contract says how."""
-    try:
-        model_bytes = path.read_bytes()
-    except OSError as error:
-        raise ExportError(f"cannot read {path}: {error.strerror}; export the model first") from error
-    try:
-        check_seal(model_bytes)
-        metadata = {item.key: item.value for item in onnx.load_from_string(model_bytes).metadata_props}
-        contract = ModelContract.from_metadata(metadata)
-    except ContractError as error:
-        raise ExportError(f"{path}: {error}") from error
+def _read(source: Path, pack: Pack) -> tuple[Path, bytes, ModelContract]:
+    """The float file and where it lies; its contract says how it is quantised."""
+    published = open_published(source)
+    path, contract = published.path, published.contract
     problems = []
     if contract.precision != "fp32":
         problems.append(f"its precision is {contract.precision}; give the fp32 version")
@@ -228,7 +219,7 @@ def _read(path: Path, pack: Pack) -> tuple[bytes, ModelContract]:
         problems.append("the pack is not the one that it was trained on")
     if problems:
         raise ExportError(f"{path} is not quantised: {'; '.join(problems)}")
-    return model_bytes, contract
+    return path, published.model_bytes, contract
 
 
 def _signature(model_bytes: bytes, contract: ModelContract) -> Signature:

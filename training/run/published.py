@@ -26,6 +26,23 @@ _PREFIX: Final = "network."
 
 
 @dataclass(frozen=True, slots=True)
+class PublishedFile:
+    """A published file of any kind and precision.
+
+    Attributes:
+        path: of the file.
+        model_bytes: its content.
+        contract: what it says about itself.
+        digest: of the file, which its seal confirms.
+    """
+
+    path: Path
+    model_bytes: bytes
+    contract: ModelContract
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
 class PublishedNetwork:
     """What is in a published file.
 
@@ -52,14 +69,14 @@ def is_published(source: Path) -> bool:
     return model_path_of(source).is_file()
 
 
-def read_published(source: Path) -> PublishedNetwork:
-    """The network of a published version.
+def open_published(source: Path) -> PublishedFile:
+    """The file of a published version, checked against its seal.
 
     Args:
         source: its directory, such as ``models/gaussian-base/1``, or the file itself.
 
     Raises:
-        RunError: the file is missing, damaged, of another kind or precision, or not of this release's making.
+        RunError: the file is missing or damaged.
     """
     path = model_path_of(source)
     try:
@@ -68,10 +85,24 @@ def read_published(source: Path) -> PublishedNetwork:
         raise RunError(f"cannot read {path}: {error.strerror}") from error
     try:
         digest = check_seal(model_bytes)
-        model = onnx.load_from_string(model_bytes)
-        contract = ModelContract.from_metadata({item.key: item.value for item in model.metadata_props})
+        metadata = {item.key: item.value for item in onnx.load_from_string(model_bytes).metadata_props}
+        contract = ModelContract.from_metadata(metadata)
     except ContractError as error:
         raise RunError(f"{path}: {error}") from error
+    return PublishedFile(path, model_bytes, contract, digest)
+
+
+def read_published(source: Path) -> PublishedNetwork:
+    """The network of a published version.
+
+    Args:
+        source: as for :func:`open_published`.
+
+    Raises:
+        RunError: the file is missing, damaged, of another kind or precision, or not of this release's making.
+    """
+    published = open_published(source)
+    path, contract = published.path, published.contract
     if contract.kind != "conv_dae":
         raise RunError(
             f"{path} is a {contract.kind}; weights are read back from files of conv_dae alone: name the directory of "
@@ -83,10 +114,10 @@ def read_published(source: Path) -> PublishedNetwork:
             "made from"
         )
     try:
-        config, weights = network_in(model)
+        config, weights = network_in(onnx.load_from_string(published.model_bytes))
     except ValueError as error:
         raise RunError(f"{path} holds no conv_dae as this release writes it: {error}") from error
-    return PublishedNetwork(config, weights, contract, digest)
+    return PublishedNetwork(config, weights, contract, published.digest)
 
 
 def network_in(model: onnx.ModelProto) -> tuple[ConvDaeConfig, dict[str, Tensor]]:

@@ -121,7 +121,7 @@ def test_the_card_states_the_runs_own_figures(exported: Exported) -> None:
     card = (exported.path.parent / "README.md").read_text(encoding="utf-8")
     assert "tiny, version 4" in card
     assert EVALUATION.table() in card
-    assert f"{exported.contract.gmac_per_megapixel} GMAC" in card
+    assert f"{exported.contract.gmac_per_megapixel} GMAC for a megapixel, in fp32; tier tiny, whose limit is 3." in card
     assert "widths [16, 16]" in card
     assert f"sees {exported.contract.receptive_field_px} x" in card
     assert "sigma 5 to 50 8-bit levels" in card

@@ -18,7 +18,7 @@ from tests.tiny_models import dimmer
 from tests.unit.training.export.small import packed_pairs, run_of
 from tests.unit.training.run.tiny import CONV_DAE, packed
 from training.data.pack import Pack
-from training.errors import ExportError
+from training.errors import ExportError, RunError
 from training.export import onnx_file
 from training.export.int8_graph import Fusion, Quantiser, fusion_of
 from training.export.judge import Judge, judged_conditions, judged_severities, largest_loss_db
@@ -270,12 +270,12 @@ def test_a_damaged_source_is_refused(source: Path, pack: Pack, tmp_path: Path) -
     content[1000] ^= 1
     (tmp_path / "model.onnx").write_bytes(content)
     for named in (tmp_path, tmp_path / "model.onnx"):
-        with pytest.raises(ExportError, match="changed after it was sealed"):
+        with pytest.raises(RunError, match="changed after it was sealed"):
             quantize(named, pack)
 
 
 def test_a_missing_source_is_refused(pack: Pack, tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match=r"cannot read .*nothing: No such file"):
+    with pytest.raises(RunError, match=r"cannot read .*nothing: No such file"):
         quantize(tmp_path / "nothing", pack)
 
 
