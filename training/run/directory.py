@@ -22,7 +22,7 @@ class ParentFile(BaseModel):
 
     Attributes:
         name, version: of the model.
-        digest: of the file.
+        digest: SHA-256 of the file.
         network: its shape.
     """
 
