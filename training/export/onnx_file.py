@@ -16,6 +16,7 @@ from denoised.contract import FILE_DIGEST_KEY
 from denoised.seal import UNSEALED, seal
 from training.errors import ExportError
 from training.export.graphs import BATCH, HEIGHT, WIDTH, Graph, Signature
+from training.export.pixel_shuffle import replace_pixel_shuffles
 
 Arrays = dict[str, NDArray[np.float32]]
 
@@ -66,6 +67,7 @@ def to_onnx(graph: Graph) -> onnx.ModelProto:
     model: onnx.ModelProto = program.model_proto
     _strip(model)
     _name_sizes(model, graph.signature)
+    replace_pixel_shuffles(model)
     return model
 
 

@@ -1,7 +1,7 @@
 """The convolutional denoising autoencoder, blind to its caller, with a noise estimator inside.
 
 Shape rules come from what ONNX Runtime executes at full speed on x86: plain convolutions with multiples of
-16 channels, strided convolutions down, 1x1 and nearest resize up, additive skips, one DepthToSpace at the tail.
+16 channels, strided convolutions down, 1x1 and nearest resize up, additive skips, one pixel shuffle at the tail.
 """
 
 from collections.abc import Mapping
