@@ -123,7 +123,9 @@ def _profile(settings: Settings, name_pattern: str, repeat_count: int, path: Pat
         batch_pixel_count=settings.batch_pixels,
     )
     try:
-        models = list(load_models(settings.models_dir, options, name_pattern=name_pattern))
+        models = list(
+            load_models(settings.models_dir, options, precision=settings.precision, name_pattern=name_pattern)
+        )
         with tqdm(unit="shape", file=sys.stderr) as bar:
 
             def on_progress(what: str, done_count: int, total_count: int) -> None:

@@ -184,7 +184,7 @@ class Service:
 
     async def _load(self) -> Registry:
         """Loads models one by one, off the event loop, so that health is answered meanwhile and a stop is heard."""
-        loading = load_models(self._settings.models_dir, self._engine_options)
+        loading = load_models(self._settings.models_dir, self._engine_options, precision=self._settings.precision)
         models = []
         loader = ThreadPoolExecutor(1, thread_name_prefix="load")
         try:
@@ -201,7 +201,13 @@ class Service:
         self._batcher.add_engine(model.key, model.engine)
         self._metrics.model_info[*model.key, model.digest].set(1)
         self._metrics.model_memory_bytes[model.key].set(model.resident_bytes)
-        _log.info("model ready", model=model.contract.name, version=model.contract.version, digest=model.digest)
+        _log.info(
+            "model ready",
+            model=model.contract.name,
+            version=model.contract.version,
+            precision=model.contract.precision,
+            digest=model.digest,
+        )
 
     def _cost_of(self, model: Model) -> ModelCost:
         """As measured before where there is a profile, else at the pace of its warm-up."""

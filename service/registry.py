@@ -5,13 +5,11 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Final
 
-from denoised.contract import ModelContract
+from denoised.contract import INT8_MODEL_FILE, MODEL_FILE, MODEL_FILES, ModelContract
 from service.engine import EngineOptions, ModelRefused, OnnxEngine, TimedBatch
 from service.errors import ModelUnknown
-
-MODEL_FILE: Final = "model.onnx"
+from service.settings import PrecisionChoice
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,28 +75,55 @@ class Registry:
         return model
 
 
-def load_models(store: Path, options: EngineOptions, *, name_pattern: str = "*") -> Generator[Model]:
-    """Every ``<store>/<name>/<version>/model.onnx``, loaded, checked and warmed as it is asked for.
+def load_models(
+    store: Path, options: EngineOptions, *, precision: PrecisionChoice = "fp32", name_pattern: str = "*"
+) -> Generator[Model]:
+    """The file of that precision in every ``<store>/<name>/<version>/``, loaded, checked and warmed as it is asked for.
 
     One step loads one model, so whoever asks may do so off the event loop, and stops by asking no more.
 
     Args:
         store: the folder.
         options: lanes, threads and provider.
+        precision: of the files. What is present decides, never the machine: replicas of one store are alike.
         name_pattern: names to load, as a shell would match them.
 
     Raises:
         ModelRefused: there is nothing to load, or a file can't be served.
     """
-    paths = sorted(path for path in store.glob(f"*/*/{MODEL_FILE}") if fnmatchcase(path.parts[-3], name_pattern))
-    if not paths:
+    folders = sorted({path.parent for file_name in MODEL_FILES.values() for path in store.glob(f"*/*/{file_name}")})
+    folders = [folder for folder in folders if fnmatchcase(folder.parent.name, name_pattern)]
+    if not folders:
         name = "<name>" if name_pattern == "*" else name_pattern
         raise ModelRefused(
             f"the model store {store} holds no {name}/<version>/{MODEL_FILE}; "
             "set DENOISED_MODELS_DIR to one that does, or fill it with: python -m training export RUN --to DIR"
         )
+    paths = [_file_in(folder, precision) for folder in folders]
+    _require_present(paths, precision)
     for path in paths:
         yield _load(path, options)
+
+
+def _file_in(folder: Path, precision: PrecisionChoice) -> Path:
+    if precision == "int8-where-present":
+        precision = "int8" if (folder / INT8_MODEL_FILE).is_file() else "fp32"
+    return folder / MODEL_FILES[precision]
+
+
+def _require_present(paths: Sequence[Path], precision: PrecisionChoice) -> None:
+    """Raises ModelRefused, which names all that are missing, before anything is loaded."""
+    missing = [path for path in paths if not path.is_file()]
+    if not missing:
+        return
+    models = ", ".join(f"{path.parent.parent.name}/{path.parent.name}" for path in missing)
+    remedy = (
+        "make it with: python -m training quantize; or set DENOISED_PRECISION to int8-where-present, which serves the "
+        "others in fp32, or to fp32"
+        if precision == "int8"
+        else "put it there, or remove the version"
+    )
+    raise ModelRefused(f"DENOISED_PRECISION is {precision}, and {models} has no {missing[0].name}: {remedy}")
 
 
 def _load(path: Path, options: EngineOptions) -> Model:
@@ -109,6 +134,8 @@ def _load(path: Path, options: EngineOptions) -> Model:
         raise ModelRefused(
             f"{path} says that it is {'/'.join(key)}; its place in the store must be <name>/<version> alike"
         )
+    if path.name != (wanted := MODEL_FILES[engine.contract.precision]):
+        raise ModelRefused(f"{path} says that it is {engine.contract.precision}; as such its name must be {wanted}")
     engine.check()
     warm_batch = engine.warm_up()
     return Model(engine.contract, engine.digest, engine, max(0, _resident_bytes() - before_bytes), warm_batch)

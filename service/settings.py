@@ -25,6 +25,9 @@ _GIB: Final = 1024 * _MIB
 _FRAME_BYTES: Final = 1024
 
 
+PrecisionChoice = Literal["fp32", "int8", "int8-where-present"]
+
+
 class SettingsError(Exception):
     """One or more settings are wrong; the message lists them all."""
 
@@ -63,6 +66,11 @@ class Settings(BaseSettings):
     )
 
     models_dir: Path = Field(default=SHIPPED_MODELS_DIR, description="Model store: <dir>/<name>/<version>/model.onnx.")
+    precision: PrecisionChoice = Field(
+        default="fp32",
+        description="Which files of the store are served: model.onnx (fp32), model.int8.onnx (int8; a model without it "
+        "is refused), or the latter where it is present and the former elsewhere (int8-where-present).",
+    )
     default_model: str = Field(default="gaussian-base", description="Model of requests that name none.")
 
     provider: Literal["cpu", "cuda"] = Field(default="cpu", description="Where networks run.")
@@ -225,6 +233,8 @@ def _contradictions(settings: Settings) -> Iterator[str]:
         )
     if settings.provider == "cuda" and settings.lane_count not in (None, 1):
         yield f"{named('lane_count')}: a GPU runs one batch at a time ({named('provider')}); leave it unset"
+    if settings.provider == "cuda" and settings.precision != "fp32":
+        yield f"{named('precision')}: int8 files are made for CPUs ({named('provider')}); leave it unset"
     if not settings.interactive_weight >= settings.normal_weight >= settings.bulk_weight:
         yield (
             f"{named('interactive_weight')}, {named('normal_weight')}, {named('bulk_weight')}: "

@@ -15,6 +15,7 @@ from training.verbs import (
     export,
     find_lr,
     fit_noise,
+    pace,
     prepare,
     quantize,
     report,
@@ -23,7 +24,21 @@ from training.verbs import (
 
 # In the order in which a user needs them. Torch takes seconds to import; the verbs import what they need when they
 # run, so that --help is instant.
-_VERBS = (digits, prepare, fit_noise, find_lr, train, evaluate, report, compare, export, calibrate, quantize, doctor)
+_VERBS = (
+    digits,
+    prepare,
+    fit_noise,
+    find_lr,
+    train,
+    evaluate,
+    report,
+    compare,
+    export,
+    calibrate,
+    quantize,
+    pace,
+    doctor,
+)
 
 _EXAMPLE = """\
 example, from a folder of clean images to a running service:

@@ -31,3 +31,7 @@ class ExportError(TrainingError):
 
 class WorseThanBefore(TrainingError):
     """An evaluation lies further below an earlier one than the tolerance allows."""
+
+
+class TooSlow(TrainingError):
+    """A network computes at a smaller share of a plain chain's pace than was asked for."""

@@ -27,6 +27,11 @@ Capability = Literal["denoise", "encode", "decode", "generate"]
 Precision = Literal["fp32", "int8"]
 SampleType = Literal["u8", "u16", "f32"]
 
+# In a version's directory of the store: the network, and beside it the same in 8-bit integers, where there is such.
+MODEL_FILE: Final = "model.onnx"
+INT8_MODEL_FILE: Final = "model.int8.onnx"
+MODEL_FILES: Final[Mapping[Precision, str]] = {"fp32": MODEL_FILE, "int8": INT8_MODEL_FILE}
+
 # Of model.onnx, and of a latent model's encoder.onnx and decoder.onnx beside it.
 INPUT_NAME: Final = "noisy"
 IMAGE_OUTPUT_NAME: Final = "denoised"
@@ -133,10 +138,11 @@ class ModelContract:
     same 0..1 units. A latent model's directory holds ``encoder.onnx`` and ``decoder.onnx`` too.
 
     Attributes:
-        name, version: as in the store, ``<name>/<version>/model.onnx``; the version is a whole number as text.
+        name, version: as in the store, ``<name>/<version>/``; the version is a whole number as text.
         kind: the family of network.
         capabilities: what it can be asked for.
-        precision: of its convolutions; a variant in int8 stands in the store under a name of its own.
+        precision: of its convolutions; a variant in int8 lies beside the fp32 file, as ``model.int8.onnx``, with
+            the same name and version.
         summary: one sentence for people.
         channels: 3 (RGB order) or 1.
         noise: what it was trained on; its clip policy is the input contract.

@@ -6,8 +6,8 @@ from typing import Final
 
 import pytest
 
+from denoised.contract import MODEL_FILE
 from denoised.v1.denoised_pb2_grpc import DenoiseServiceStub
-from service.registry import MODEL_FILE
 from service.settings import load_settings
 from tests.integration import harness
 from tests.integration.harness import RunningService

@@ -14,14 +14,12 @@ from PIL import Image as PillowImage
 
 pytest.importorskip("torch")
 
-import torch
-
 from denoised import Client
 from denoised.contract import ModelContract
 from denoised.noise import keyed_rng
-from service import tiling
 from tests.integration import harness
 from tests.integration.harness import RunningService
+from tests.integration.one_unit import as_one_unit, assert_same_levels, in_torch
 from tests.unit.training.export.small import run_of
 from tests.unit.training.run.tiny import CONV_DAE
 from training.data.pack import Pack
@@ -34,7 +32,6 @@ pytestmark = [pytest.mark.training, pytest.mark.slow]
 
 _BLACK, _WHITE = 64, 4095
 _SIZES_PX = ((1, 1), (8, 8), (33, 51), (300, 200))
-_LARGEST_DIFFERING_SHARE = 0.001
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,36 +77,12 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         yield Served(service, networks)
 
 
-def in_torch(network: Network, contract: ModelContract, unit: np.ndarray) -> np.ndarray:
-    """(H, W, C) in 0..1 to the same, as one unit of the service: reflected up to the unit's size."""
-    height_px, width_px, _ = unit.shape
-    plan = tiling.plan(
-        height_px=height_px,
-        width_px=width_px,
-        edges_px=contract.unit_edges_px,
-        halo_px=contract.halo_px,
-        multiple_px=contract.size_multiple_px,
-    )
-    assert plan.tile_count == 1
-    padding = ((0, plan.rows.edge_px - height_px), (0, plan.columns.edge_px - width_px), (0, 0))
-    planes = np.ascontiguousarray(np.pad(unit, padding, mode="symmetric").transpose(2, 0, 1))[np.newaxis]
-    with torch.no_grad():
-        image = network(torch.from_numpy(planes)).image
-    answer: np.ndarray = image[0].numpy().transpose(1, 2, 0)[:height_px, :width_px]
-    return answer
-
-
-def assert_same_levels(got: np.ndarray, expected: np.ndarray) -> None:
-    difference = np.abs(got.astype(np.int64) - expected.astype(np.int64))
-    assert difference.max() <= 1
-    assert np.count_nonzero(difference) <= _LARGEST_DIFFERING_SHARE * difference.size
-
-
 @pytest.mark.parametrize(("height_px", "width_px"), _SIZES_PX)
 def test_the_answer_in_8_bit_is_that_of_torch(height_px: int, width_px: int, served: Served) -> None:
     samples = keyed_rng(height_px, width_px).integers(0, 256, (height_px, width_px, 3), dtype=np.uint8)
     answer = served.answer("shallow", samples)
-    expected = in_torch(*served.networks["shallow"], samples.astype(np.float32) / np.float32(255))
+    network, contract = served.networks["shallow"]
+    expected = as_one_unit(in_torch(network), contract, samples.astype(np.float32) / np.float32(255))
     assert answer.dtype == np.uint8
     assert_same_levels(answer, np.rint(np.clip(expected, 0, 1) * np.float32(255)))
 
@@ -122,7 +95,9 @@ def test_the_answer_in_16_bit_is_that_of_torch_between_the_models_levels(
     samples = keyed_rng(height_px, width_px).integers(0, 5000, (height_px, width_px)).astype(np.uint16)
     answer = served.answer("deep", samples)
     unit = np.clip((samples.astype(np.float32) - np.float32(_BLACK)) / span, 0, 1)[:, :, np.newaxis]
-    expected = np.rint(np.clip(in_torch(*served.networks["deep"], unit), 0, 1) * span + np.float32(_BLACK))[:, :, 0]
+    network, contract = served.networks["deep"]
+    image = as_one_unit(in_torch(network), contract, unit)
+    expected = np.rint(np.clip(image, 0, 1) * span + np.float32(_BLACK))[:, :, 0]
     assert answer.dtype == np.uint16
     assert_same_levels(answer, expected)
     # The network does something: an answer that is the input would prove nothing.

@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 
 from denoised import Client, NotSupportedError
-from denoised.contract import GoldenPair, ModelContract, SampleLevels
+from denoised.contract import MODEL_FILE, GoldenPair, ModelContract, SampleLevels
 from denoised.noise import NoiseSpec
 from denoised.v1 import denoised_pb2 as pb
 from denoised.v1.denoised_pb2_grpc import DenoiseServiceStub
-from service.registry import MODEL_FILE
 from tests.integration import harness
 from tests.integration.harness import RunningService, connected
 from tests.integration.oracle import Oracle

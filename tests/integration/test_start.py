@@ -10,8 +10,8 @@ import onnxruntime
 import pytest
 from grpc_health.v1.health_pb2 import HealthCheckResponse
 
+from denoised.contract import MODEL_FILE
 from service.demo.process import log_of
-from service.registry import MODEL_FILE
 from tests.integration import harness
 from tests.integration.harness import LIMIT_S, RunningService, connected
 from tests.integration.oracle import Oracle

@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from denoised.calibration import Calibration
-from denoised.contract import ModelContract, SampleLevels
+from denoised.contract import MODEL_FILE, ModelContract, SampleLevels
 from denoised.noise import NoiseSpec, keyed_rng
 from training.export import extent, gate, onnx_file
-from training.export.graphs import MODEL_FILE, Graph, graphs_of
+from training.export.graphs import Graph, graphs_of
 from training.export.publish import LICENSE, capabilities_of, golden_pair
 from training.export.store import publish
 from training.networks import Answer, Network, macs_per_pixel

@@ -4,9 +4,21 @@ from typing import assert_never
 
 from denoised.contract import ModelContract
 from denoised.noise import Demosaic, Gaussian, Jpeg, NoiseSpec, PoissonGaussian, Resize
-from training.config import ConvAeConfig, ConvDaeConfig, FcAeConfig, LossConfig, PcaConfig, RunConfig, VaeConfig
+from training.config import (
+    ConvAeConfig,
+    ConvDaeConfig,
+    FcAeConfig,
+    LossConfig,
+    NetworkConfig,
+    OptimiserConfig,
+    PcaConfig,
+    RunConfig,
+    VaeConfig,
+)
 from training.data.manifest import Manifest
 from training.export.evidence import Evidence
+from training.networks.cost import TIER_LIMITS_GMAC
+from training.run.directory import Parent, ParentFile
 from training.run.trained import Trained
 
 _FAMILY = {
@@ -29,9 +41,9 @@ def model_card(
     evidence: Evidence,
     manifest: Manifest,
     *,
-    parent: RunConfig | None,
+    parent: Parent | None,
 ) -> str:
-    """What the model is for, how good it is, how it was made; ``parent`` is the run that it started from."""
+    """What the model is for, how good it is, how it was made; ``parent`` is what it started from."""
     config = trained.config
     held_out = sum(image.held_out for image in manifest.images)
     return f"""{_head(contract)}
@@ -41,7 +53,7 @@ def model_card(
 {_quality(evidence)}
 ## How it was made
 
-- {_shape(config)}
+- {_shape(config.network)}
 - {len(manifest.images) - held_out} images for training, {held_out} held out; data digest \
 `{contract.training_data_digest[:16]}`. It learnt from {_SUPERVISION[config.data.supervision]}.
 {_training(trained)}{_ancestry(parent)}- Config digest `{contract.run_config_digest[:16]}`, seed {config.seed}. Repeat \
@@ -51,17 +63,17 @@ Licence: {contract.license}.
 """
 
 
-def quantised_card(contract: ModelContract, source: ModelContract, findings: str) -> str:
+def quantised_card(contract: ModelContract, findings: str) -> str:
     """The card of an int8 variant: what it takes and costs, and how it compares with the file that it was made from."""
     return f"""{_head(contract)}
 {card_facts(contract)}
-## How it compares with {source.name}, version {source.version}
+## How it compares with the fp32 file
 
 {findings}
 ## How it was made
 
-- Convolutions of `{source.name}` {source.version} in 8 bit, calibrated on its training images with its own noise; \
-nothing was trained. Its card says how that network was made.
+- Convolutions of `model.onnx` beside it in 8 bit, calibrated on its training images with its own noise; nothing was \
+trained. `README.md` says how that network was made. It is served with `DENOISED_PRECISION=int8`.
 - Data digest `{contract.training_data_digest[:16]}`, config digest `{contract.run_config_digest[:16]}`.
 
 Licence: {contract.license}.
@@ -115,7 +127,8 @@ def _stage_in_words(stage: Gaussian | PoissonGaussian | Resize | Demosaic | Jpeg
 
 
 def _head(contract: ModelContract) -> str:
-    return f"""# {contract.name}, version {contract.version}
+    variant = "" if contract.precision == "fp32" else f", in {contract.precision}"
+    return f"""# {contract.name}, version {contract.version}{variant}
 
 {contract.summary or f"This is {_FAMILY[contract.kind]}."}
 """
@@ -152,7 +165,7 @@ def _answer(contract: ModelContract) -> str:
 
 def _cost(contract: ModelContract) -> str:
     tiling, parity = contract.tiling, contract.parity
-    lines = [f"- {contract.gmac_per_megapixel} GMAC for a megapixel, in {contract.precision}."]
+    lines = [f"- {contract.gmac_per_megapixel} GMAC for a megapixel, in {contract.precision}{_tier(contract)}."]
     if not contract.fixed_side_px:
         reach = contract.receptive_field_px
         sees = f"sees {reach} x {reach} pixels" if reach else "sees all of a tile"
@@ -167,8 +180,17 @@ def _cost(contract: ModelContract) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _shape(config: RunConfig) -> str:
-    network = config.network
+def _tier(contract: ModelContract) -> str:
+    """The smallest tier that holds it; tiers are for denoisers of images of any size."""
+    if contract.fixed_side_px:
+        return ""
+    cost = contract.gmac_per_megapixel
+    holding = ((tier, limit) for tier, limit in TIER_LIMITS_GMAC.items() if cost <= limit)
+    tier, limit = next(holding, ("", 0.0))
+    return f"; tier {tier}, whose limit is {limit:g}" if tier else "; beyond every tier"
+
+
+def _shape(network: NetworkConfig) -> str:
     match network:
         case ConvDaeConfig():
             return (
@@ -196,10 +218,16 @@ def _training(trained: Trained) -> str:
     chosen = f"the best by {config.selection_metric}" if trained.weights == "best" else "the last that were saved"
     return (
         f"- {optimiser.steps} steps of {sample_count} crops of {config.data.crop_px} pixels{generated}; "
-        f"{_objective(config)}; AdamW {optimiser.learning_rate:g} with warm-up and cosine; weights averaged "
-        f"({optimiser.ema_decay}); {optimiser.precision}.\n"
+        f"{_objective(config)}; AdamW {optimiser.learning_rate:g} {_schedule(optimiser)}; weights "
+        f"averaged ({optimiser.ema_decay}); {optimiser.precision}.\n"
         f"- Exported are the weights of step {trained.step}, {chosen}.\n"
     )
+
+
+def _schedule(optimiser: OptimiserConfig) -> str:
+    decay = "a cosine" if optimiser.decay_steps is None else f"a cosine over the last {optimiser.decay_steps} steps"
+    wide = f", less for filters of more than {fan_in} inputs" if (fan_in := optimiser.full_rate_fan_in) else ""
+    return f"with warm-up and {decay}{wide}"
 
 
 def _objective(config: RunConfig) -> str:
@@ -215,12 +243,17 @@ def _terms(loss: LossConfig) -> str:
     return " + ".join(name if weight == 1 else f"{weight:g} {name}" for name, weight in loss.image.items())
 
 
-def _ancestry(parent: RunConfig | None) -> str:
+def _ancestry(parent: Parent | None) -> str:
     if parent is None:
         return ""
+    if isinstance(parent, ParentFile):
+        return (
+            f"- Started from the weights of {parent.name}, version {parent.version} (digest `{parent.digest[:16]}`): "
+            f"{_shape(parent.network)}\n"
+        )
     return (
         f"- Started from the weights of a run of {parent.optimiser.steps} steps (loss {_terms(parent.loss)}, "
-        f"AdamW {parent.optimiser.learning_rate:g}): {_shape(parent)}\n"
+        f"AdamW {parent.optimiser.learning_rate:g}): {_shape(parent.network)}\n"
     )
 
 

@@ -22,16 +22,20 @@ from denoised.contract import (
     EPSILON_NAME,
     IMAGE_OUTPUT_NAME,
     INPUT_NAME,
+    MODEL_FILE,
     ContractError,
     ModelContract,
     Parity,
 )
 from denoised.noise import NoiseSpec, keyed_rng
 from denoised.seal import check_seal
+from training.config import ConvDaeConfig
 from training.data.manifest import Supervision
 from training.errors import ExportError
 from training.export import onnx_file
-from training.export.graphs import BATCH, DECODER_FILE, ENCODER_FILE, HEIGHT, MODEL_FILE, WIDTH, Graph, Signature
+from training.export.graphs import BATCH, DECODER_FILE, ENCODER_FILE, HEIGHT, WIDTH, Graph, Signature
+from training.networks import Network
+from training.run.published import network_in
 
 _HIGHEST_IR_VERSION: Final = 10
 _LARGEST_FILE_BYTES: Final = 64 * 1024 * 1024
@@ -99,6 +103,24 @@ def check_no_paths(model_bytes: bytes, *, private: Sequence[Path]) -> None:
     named += [f"{note.key}={note.value}" for item in (graph, *items) for note in item.metadata_props]
     if named:
         raise ExportError(f"the file tells about the machine that made it: {', '.join(named[:3])}")
+
+
+def check_readable(model_bytes: bytes, config: ConvDaeConfig, network: Network) -> None:
+    """Shape and weights can be read back from the file as they are, so that training can go on from it.
+
+    Raises:
+        ExportError: something else comes out of it.
+    """
+    try:
+        read_config, weights = network_in(onnx.load_from_string(model_bytes))
+    except ValueError as error:
+        raise ExportError(f"{MODEL_FILE} can't be read back: {error}") from error
+    own = network.state_dict()
+    if read_config != config or any(not torch.equal(weights[name], value) for name, value in own.items()):
+        raise ExportError(
+            f"read back from {MODEL_FILE}, the network is {read_config!r}, perhaps with other weights; it was "
+            f"{config!r}. The exporter must have folded something: use the locked release of torch"
+        )
 
 
 def check_parity(graph: Graph, model_bytes: bytes) -> Parity:
@@ -193,7 +215,7 @@ def check_flat_pictures(
 
 
 def check_written(folder: Path, signatures: Sequence[Signature], contract: ModelContract) -> None:
-    """The files on the disk are sealed, carry this contract, still have its graphs and reproduce its golden pair.
+    """The files on the disk are sealed, carry this contract, still have its graphs; the first makes the golden pair.
 
     Raises:
         ExportError: what was written is not what was measured.
@@ -211,10 +233,11 @@ def check_written(folder: Path, signatures: Sequence[Signature], contract: Model
         check_structure(onnx.load_from_string(model_bytes), signature)
     golden = contract.golden
     unit = golden.noisy().astype(np.float32).transpose(2, 0, 1)[np.newaxis] / np.float32(255)
-    answer = rounded(image_of(onnx_file.session((folder / MODEL_FILE).read_bytes()), unit))[0].transpose(1, 2, 0)
+    session = onnx_file.session((folder / signatures[0].file_name).read_bytes())
+    answer = rounded(image_of(session, unit))[0].transpose(1, 2, 0)
     difference = int(np.abs(answer - golden.denoised().astype(np.float32)).max())
     if not difference <= golden.TOLERANCE_LEVELS:
-        raise ExportError(f"{MODEL_FILE} differs from its golden pair by {difference} levels")
+        raise ExportError(f"{signatures[0].file_name} differs from its golden pair by {difference} levels")
 
 
 def image_of(session: ort.InferenceSession, noisy: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -19,12 +19,12 @@ from denoised.contract import (
     LATENT_KINDS,
     LOG_VARIANCE_NAME,
     MEAN_NAME,
+    MODEL_FILE,
     SIGMA_OUTPUT_NAME,
     Kind,
 )
 from training.networks import LatentNetwork, Network
 
-MODEL_FILE: Final = "model.onnx"
 ENCODER_FILE: Final = "encoder.onnx"
 DECODER_FILE: Final = "decoder.onnx"
 
@@ -34,7 +34,20 @@ WIDTH: Final = "width"
 
 # Nothing random, conditional or custom anywhere; nothing global in a network that is to be tiled.
 _CONVOLUTIONAL_OPS: Final = frozenset(
-    {"Conv", "Relu", "Clip", "Add", "Div", "Sub", "Mul", "Resize", "DepthToSpace", "Constant", "Identity"}
+    {
+        "Conv",
+        "Relu",
+        "Clip",
+        "Add",
+        "Div",
+        "Sub",
+        "Mul",
+        "Resize",
+        "DepthToSpace",
+        "ConvTranspose",
+        "Constant",
+        "Identity",
+    }
 )
 _CODE_OPS: Final = frozenset({"Gemm", "MatMul", "Reshape", "Sigmoid", "Exp", "Slice"})
 ALLOWED_OPS: Final[Mapping[Kind, frozenset[str]]] = {

@@ -4,7 +4,6 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -16,7 +15,8 @@ from numpy.typing import NDArray
 from denoised.contract import FILE_DIGEST_KEY
 from denoised.seal import UNSEALED, seal
 from training.errors import ExportError
-from training.export.graphs import BATCH, HEIGHT, MODEL_FILE, WIDTH, Graph, Signature
+from training.export.graphs import BATCH, HEIGHT, WIDTH, Graph, Signature
+from training.export.pixel_shuffle import replace_pixel_shuffles
 
 Arrays = dict[str, NDArray[np.float32]]
 
@@ -30,11 +30,6 @@ OPTIMISATION_LEVELS: Final = (
 
 _LARGEST_BATCH: Final = 1024
 _LARGEST_MULTIPLE: Final = 8192
-
-
-def model_path_of(source: Path) -> Path:
-    """The model's file, where its version's directory or the file itself was named."""
-    return source / MODEL_FILE if source.is_dir() else source
 
 
 def to_onnx(graph: Graph) -> onnx.ModelProto:
@@ -72,6 +67,7 @@ def to_onnx(graph: Graph) -> onnx.ModelProto:
     model: onnx.ModelProto = program.model_proto
     _strip(model)
     _name_sizes(model, graph.signature)
+    replace_pixel_shuffles(model)
     return model
 
 

@@ -15,6 +15,7 @@ import onnxruntime as ort
 from denoised.contract import (
     GENERATIVE_KINDS,
     LATENT_KINDS,
+    MODEL_FILE,
     Capability,
     GoldenPair,
     Kind,
@@ -22,14 +23,14 @@ from denoised.contract import (
     Parity,
 )
 from denoised.noise import NoiseSpec
-from training.config import RunConfig
+from training.config import ConvDaeConfig, RunConfig
 from training.data.pack import Pack
 from training.errors import ExportError
 from training.export import extent, gate, onnx_file
 from training.export.calibrate import DEFAULT_CROP_COUNT, calibrate
 from training.export.card import model_card
 from training.export.evidence import evidence_of
-from training.export.graphs import MODEL_FILE, Graph, Signature, graphs_of
+from training.export.graphs import Graph, Signature, graphs_of
 from training.export.pictures import golden_picture
 from training.export.store import CARD_FILE, publish, target_of
 from training.networks import macs_per_pixel
@@ -94,6 +95,9 @@ def export(
             bare, channels=network.channels, side_px=network.fixed_side_px, code_length=network.code_length or 0
         )
     else:
+        assert isinstance(config.network, ConvDaeConfig)
+        on_step("reading the weights back")
+        gate.check_readable(bare[MODEL_FILE], config.network, network)
         on_step("checking flat pictures")
         gate.check_flat_pictures(
             session,
@@ -157,7 +161,7 @@ def export(
             fixed_side_px=network.fixed_side_px,
         ),
     )
-    card = model_card(contract, trained, evidence, pack.manifest, parent=run_dir.load_parent_config())
+    card = model_card(contract, trained, evidence, pack.manifest, parent=run_dir.load_parent())
     on_step("publishing")
     metadata = contract.to_metadata()
     files = {name: onnx_file.with_metadata(model_bytes, metadata) for name, model_bytes in bare.items()}

@@ -10,25 +10,27 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from denoised.contract import ContractError, ModelContract
-from denoised.seal import check_seal
+from denoised.contract import INT8_MODEL_FILE, ModelContract
 from training.data.pack import Pack
 from training.errors import ExportError
 from training.export import extent, gate, onnx_file
 from training.export.calibrate import DEFAULT_CROP_COUNT, calibrate
 from training.export.card import quantised_card
-from training.export.graphs import ALLOWED_OPS, MODEL_FILE, Port, Signature
+from training.export.graphs import ALLOWED_OPS, Port, Signature
 from training.export.int8_graph import Fusion, Quantiser, fusion_of
 from training.export.judge import LARGEST_LOSS_DB, LARGEST_STRONG_LOSS_DB, Judge
 from training.export.pictures import noisy_pictures
-from training.export.publish import Exported, golden_pair, publish_checked
+from training.export.publish import Exported, golden_pair
 from training.export.speed import SpeedUp, speed_up
-from training.export.store import target_of
+from training.export.store import INT8_CARD_FILE, add, require_addable
+from training.run.published import open_published
 
 _CALIBRATION_CROP_COUNT: Final = 200
 _CALIBRATION_SIDE_PX: Final = 128
 _CALIBRATION_SEVERITY_COUNT: Final = 20
 _QUANTISING_OPS: Final = frozenset({"QuantizeLinear", "DequantizeLinear"})
+
+_FILES: Final = (INT8_CARD_FILE, INT8_MODEL_FILE)
 
 Speed = Callable[..., Sequence[SpeedUp]]
 
@@ -54,32 +56,27 @@ class Quantised:
 def quantize(
     source: Path,
     pack: Pack,
-    store: Path,
     *,
-    version: str | None,
     calibration_crop_count: int = DEFAULT_CROP_COUNT,
     on_step: Callable[[str], None] = lambda _: None,
     measure_speed: Speed = speed_up,
 ) -> Quantised:
-    """Publishes ``<store>/<name>-int8/<version>/``.
+    """Publishes ``model.int8.onnx`` beside ``model.onnx``, under the same name and version.
 
     Args:
         source: directory of an exported version, such as ``models/gaussian-base/1``, or ``model.onnx`` in it.
         pack: the images that it was trained on; training images calibrate, those held out judge, or all without such.
-        store: made when missing.
-        version: a whole number as text; None takes the one after the newest in the store.
         calibration_crop_count: see :func:`training.export.calibrate.calibrate`.
         on_step: told what is being done, for progress.
         measure_speed: of two files.
 
     Raises:
-        ExportError: the source is damaged or of a kind that isn't quantised, no variant keeps the budget, ONNX Runtime
-            would not run it in integers, or it is not faster.
+        RunError: the source is missing or damaged.
+        ExportError: it is of a kind that isn't quantised, it has such a variant already, no variant
+            keeps the budget, ONNX Runtime would not run it in integers, or it is not faster.
     """
-    path = onnx_file.model_path_of(source)
-    model_bytes, float_contract = _read(path, pack)
-    name = f"{float_contract.name}-int8"
-    target = target_of(store, name, version)
+    path, model_bytes, float_contract = _read(source, pack)
+    require_addable(path.parent, _FILES)
     with tempfile.TemporaryDirectory() as folder:
         on_step("collecting calibration crops")
         quantiser = Quantiser(model_bytes, _calibration_crops(pack, float_contract), Path(folder))
@@ -116,8 +113,6 @@ def quantize(
     psnr_db = judge.psnr_db(int8_bytes)
     contract = replace(
         float_contract,
-        name=name,
-        version=target.name,
         precision="int8",
         unit_edges_px=seen.unit_edges_px,
         halo_px=seen.halo_px,
@@ -140,10 +135,16 @@ def quantize(
     on_step("publishing")
     loss_db = judge.loss_db(psnr_db)
     findings = _findings(fusion, speed, judge, psnr_db)
-    files = {MODEL_FILE: onnx_file.with_metadata(int8_bytes, contract.to_metadata())}
-    card = quantised_card(contract, float_contract, findings)
-    publish_checked(target, (signature,), files, contract, card, private=(path.parent, store))
-    exported = Exported(target / MODEL_FILE, contract, len(files[MODEL_FILE]))
+    sealed = onnx_file.with_metadata(int8_bytes, contract.to_metadata())
+    gate.check_no_paths(sealed, private=(path.parent,))
+    card = quantised_card(contract, findings)
+    add(
+        path.parent,
+        # The card first: whoever sees the model finds it.
+        {INT8_CARD_FILE: card.encode(), INT8_MODEL_FILE: sealed},
+        check=lambda folder: gate.check_written(folder, (signature,), contract),
+    )
+    exported = Exported(path.with_name(INT8_MODEL_FILE), contract, len(sealed))
     return Quantised(exported, fusion, speed, psnr_db, loss_db, excluded)
 
 
@@ -203,18 +204,10 @@ def _check_speed(speed: Sequence[SpeedUp]) -> None:
         )
 
 
-def _read(path: Path, pack: Pack) -> tuple[bytes, ModelContract]:
-    """The float file without metadata is what is quantised; its contract says how."""
-    try:
-        model_bytes = path.read_bytes()
-    except OSError as error:
-        raise ExportError(f"cannot read {path}: {error.strerror}; export the model first") from error
-    try:
-        check_seal(model_bytes)
-        metadata = {item.key: item.value for item in onnx.load_from_string(model_bytes).metadata_props}
-        contract = ModelContract.from_metadata(metadata)
-    except ContractError as error:
-        raise ExportError(f"{path}: {error}") from error
+def _read(source: Path, pack: Pack) -> tuple[Path, bytes, ModelContract]:
+    """The float file and where it lies; its contract says how it is quantised."""
+    published = open_published(source)
+    path, contract = published.path, published.contract
     problems = []
     if contract.precision != "fp32":
         problems.append(f"its precision is {contract.precision}; give the fp32 version")
@@ -226,7 +219,7 @@ def _read(path: Path, pack: Pack) -> tuple[bytes, ModelContract]:
         problems.append("the pack is not the one that it was trained on")
     if problems:
         raise ExportError(f"{path} is not quantised: {'; '.join(problems)}")
-    return model_bytes, contract
+    return path, published.model_bytes, contract
 
 
 def _signature(model_bytes: bytes, contract: ModelContract) -> Signature:
@@ -240,7 +233,7 @@ def _signature(model_bytes: bytes, contract: ModelContract) -> Signature:
         for values in (graph.input, graph.output)
     )
     allowed = ALLOWED_OPS[contract.kind] | _QUANTISING_OPS
-    return Signature(MODEL_FILE, inputs, outputs, allowed)
+    return Signature(INT8_MODEL_FILE, inputs, outputs, allowed)
 
 
 def _calibration_crops(pack: Pack, contract: ModelContract) -> list[NDArray[np.float32]]:

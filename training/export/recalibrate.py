@@ -6,14 +6,15 @@ from pathlib import Path
 
 import onnxruntime as ort
 
-from denoised.contract import ContractError, ModelContract
+from denoised.contract import MODEL_FILE, ContractError, ModelContract
 from denoised.seal import check_seal
 from training.data.pack import Pack
 from training.errors import DataError, ExportError
 from training.export import onnx_file
 from training.export.calibrate import DEFAULT_CROP_COUNT, calibrate
-from training.export.graphs import DECODER_FILE, ENCODER_FILE, MODEL_FILE
+from training.export.graphs import DECODER_FILE, ENCODER_FILE
 from training.export.store import CARD_FILE, publish, target_of
+from training.run.published import model_path_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ def recalibrate(
         ExportError: the file is no sealed model with a contract, lies in no store, or the version exists.
         DataError: the pack holds other kinds of images than the model takes.
     """
-    model_path = onnx_file.model_path_of(source)
+    model_path = model_path_of(source)
     files = {path.name: path.read_bytes() for path in _files(model_path)}
     session, contract = _opened(model_path, files[MODEL_FILE])
     target = target_of(_store_of(model_path, contract) if store is None else store, contract.name, version)

@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -10,6 +10,7 @@ from typing import Final
 from training.errors import ExportError
 
 CARD_FILE: Final = "README.md"
+INT8_CARD_FILE: Final = "README.int8.md"
 
 
 def is_version(text: str) -> bool:
@@ -71,6 +72,45 @@ def publish(target: Path, files: Mapping[str, bytes], *, check: Callable[[Path],
                 target.parent.rmdir()
     except OSError as error:
         raise ExportError(f"cannot write to {target.parent}: {error.strerror}; nothing was published") from error
+
+
+def require_addable(folder: Path, names: Collection[str]) -> None:
+    """Raises ExportError when a published version has such a file already, or cannot be written."""
+    existing = [name for name in names if (folder / name).exists()]
+    if existing:
+        raise ExportError(
+            f"{folder / existing[0]} exists, and nothing published is overwritten; remove it, or export a new version"
+        )
+    try:
+        Path(tempfile.mkdtemp(dir=folder, prefix=".")).rmdir()
+    except OSError as error:
+        raise ExportError(f"cannot write to {folder}: {error.strerror}; copy the version to where you can") from error
+
+
+def add(folder: Path, files: Mapping[str, bytes], *, check: Callable[[Path], None]) -> None:
+    """Puts files into a published version, each whole and in this order, after all of them passed the check.
+
+    Args:
+        folder: the version's.
+        files: contents by name.
+        check: given a directory with these files alone; when it raises, nothing is added.
+
+    Raises:
+        ExportError: one of them is there already, or the folder can't be written; or what ``check`` raises.
+    """
+    require_addable(folder, files)
+    try:
+        own = Path(tempfile.mkdtemp(dir=folder, prefix="."))
+        try:
+            for name, content in files.items():
+                (own / name).write_bytes(content)
+            check(own)
+            for name in files:
+                (own / name).rename(folder / name)
+        finally:
+            shutil.rmtree(own, ignore_errors=True)
+    except OSError as error:
+        raise ExportError(f"cannot write to {folder}: {error.strerror}; nothing was published") from error
 
 
 def _rename(partial: Path, target: Path) -> None:

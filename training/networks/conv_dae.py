@@ -1,8 +1,10 @@
 """The convolutional denoising autoencoder, blind to its caller, with a noise estimator inside.
 
 Shape rules come from what ONNX Runtime executes at full speed on x86: plain convolutions with multiples of
-16 channels, strided convolutions down, 1x1 and nearest resize up, additive skips, one DepthToSpace at the tail.
+16 channels, strided convolutions down, 1x1 and nearest resize up, additive skips, one pixel shuffle at the tail.
 """
+
+from collections.abc import Mapping
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -15,6 +17,20 @@ from training.networks.layers import bias_of, residual_blocks
 SIGMA_UNIT = 50.0 / 255.0
 # Below this much noise, in the same unit (3 levels), the correction fades out: a clean picture passes unchanged.
 _GATE_SIGMA = 3.0 / 50.0
+
+
+def grey_weights(colour: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of a network of one channel, out of those of the same network of three.
+
+    It answers a grey image with the mean over the channels of what the other makes of that image three times.
+    """
+    grey = dict(colour)
+    for name in ("head.weight", "estimator.layers.0.weight"):
+        grey[name] = colour[name].sum(dim=1, keepdim=True)
+    # Channel by channel, each with its 2x2 pixels.
+    for name in ("tail.weight", "tail.bias"):
+        grey[name] = colour[name].reshape(3, 4, *colour[name].shape[1:]).mean(dim=0)
+    return grey
 
 
 class NoiseEstimator(nn.Module):

@@ -1,10 +1,16 @@
 """What a network costs to run, counted rather than timed."""
 
+from collections.abc import Mapping
+from typing import Final
+
 import torch
 from torch import Tensor, nn
 
 from training.networks.base import Network
 from training.networks.pca import PrincipalComponents
+
+# What a denoiser of each tier may cost, in GMAC per megapixel.
+TIER_LIMITS_GMAC: Final[Mapping[str, float]] = {"tiny": 3.0, "base": 22.0, "large": 140.0}
 
 
 def macs_per_pixel(network: Network, *, side_px: int = 256) -> float:

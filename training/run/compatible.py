@@ -1,19 +1,15 @@
-"""Whether config, pack, checkpoint and another run's weights belong together, before a step is made of them."""
+"""Whether config, pack and checkpoint belong together, before a step is made of them."""
 
 from pathlib import Path
 from typing import Any
-
-from torch import Tensor
 
 from training.config import RunConfig
 from training.data.pack import Pack
 from training.data.sampler import require_supervision
 from training.errors import RunError
-from training.networks import build_network
 from training.run.checkpoint import Checkpoint
 from training.run.differences import differences_in_words
-from training.run.directory import RunDir
-from training.run.trained import load_trained, require_same_network
+from training.run.trained import require_same_network
 
 
 def require_fitting_pack(config: RunConfig, pack: Pack) -> None:
@@ -52,21 +48,3 @@ def changes_since(checkpoint: Checkpoint, config: RunConfig, machine: dict[str, 
     if listed:
         notes.append(f"the run goes on under other conditions, and its last bits will differ: {listed}")
     return notes
-
-
-def weights_to_start_from(parent: RunDir, config: RunConfig) -> dict[str, Tensor]:
-    """Another run's averaged weights.
-
-    Raises:
-        RunError: this network lacks some of them, or shapes them otherwise.
-    """
-    trained = load_trained(parent)
-    weights, own = trained.network.state_dict(), build_network(config.network).state_dict()
-    foreign = [name for name, value in weights.items() if name not in own or own[name].shape != value.shape]
-    if foreign:
-        raise RunError(
-            f"{parent.path} ({trained.config.network.kind}) has {len(foreign)} weights that this network "
-            f"({config.network.kind}) lacks or shapes otherwise, such as {foreign[0]}; start from a run with the same "
-            "widths and no more blocks"
-        )
-    return weights

@@ -9,22 +9,47 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from pydantic import BaseModel, ConfigDict, ValidationError
+
 from denoised._files import write_whole
-from training.config import RunConfig
+from training.config import ConvDaeConfig, RunConfig
 from training.errors import RunError
 from training.run.checkpoint import Checkpoints
+
+
+class ParentFile(BaseModel):
+    """The published model file whose weights a run started from.
+
+    Attributes:
+        name, version: of the model.
+        digest: SHA-256 of the file.
+        network: its shape.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    name: str
+    version: str
+    digest: str
+    network: ConvDaeConfig
+
+
+# What a run started from: another run, or a published model.
+Parent = RunConfig | ParentFile
 
 
 class RunDir:
     """``config.json``, ``log.jsonl``, the checkpoints, ``tensorboard/``, ``samples/``, ``evaluations/<set>.json``.
 
-    A run that started from another's weights keeps that run's config as ``parent-config.json``.
+    A run that started from another's weights keeps that run's config as ``parent-config.json``; one that started from a
+    published model notes which in ``parent-model.json``.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.config_path = path / "config.json"
         self.parent_config_path = path / "parent-config.json"
+        self.parent_model_path = path / "parent-model.json"
         self.log_path = path / "log.jsonl"
         self.tensorboard_path = path / "tensorboard"
         self.samples_path = path / "samples"
@@ -73,7 +98,8 @@ class RunDir:
             remedy = "it came to no checkpoint: delete it and begin again"
         else:
             self._write_config(self.config_path, config)
-            self.parent_config_path.unlink(missing_ok=True)
+            for parent_path in (self.parent_config_path, self.parent_model_path):
+                parent_path.unlink(missing_ok=True)
             return
         raise RunError(f"{self.path} already holds a run; {remedy}, or choose another directory")
 
@@ -86,17 +112,28 @@ class RunDir:
             )
         return self._read_config(self.config_path)
 
-    def save_parent(self, parent: "RunDir") -> None:
-        """Notes which run this one started from."""
-        self._write_config(self.parent_config_path, parent.load_config())
+    def save_parent(self, parent: Parent) -> None:
+        """Notes what this run started from."""
+        if isinstance(parent, ParentFile):
+            self._write(self.parent_model_path, parent.model_dump_json(indent=2))
+        else:
+            self._write_config(self.parent_config_path, parent)
 
-    def load_parent_config(self) -> RunConfig | None:
-        """The config of the run that this one started from, or None. Raises RunError when it is damaged."""
+    def load_parent(self) -> Parent | None:
+        """What this run started from, or None. Raises RunError when the note is damaged."""
+        if self.parent_model_path.exists():
+            try:
+                return ParentFile.model_validate_json(self.parent_model_path.read_bytes())
+            except (OSError, ValidationError) as error:
+                raise _damaged(self.parent_model_path, error) from error
         return self._read_config(self.parent_config_path) if self.parent_config_path.exists() else None
 
     def _write_config(self, path: Path, config: RunConfig) -> None:
+        self._write(path, config.to_json())
+
+    def _write(self, path: Path, text: str) -> None:
         try:
-            write_whole(path, (config.to_json() + "\n").encode())
+            write_whole(path, f"{text}\n".encode())
         except OSError as error:
             raise self._unwritable(path, error) from error
 
@@ -107,4 +144,8 @@ class RunDir:
         try:
             return RunConfig.from_json(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise RunError(f"{path} is damaged, or of another version: {error}; restore it from a copy") from error
+            raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> RunError:
+    return RunError(f"{path} is damaged, or of another version: {error}; restore it from a copy")

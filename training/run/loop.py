@@ -6,7 +6,7 @@ It decides who takes part (ranks, device, workers) and what a run begins with; i
 from training.config import RunConfig
 from training.data.pack import Pack
 from training.errors import ConfigError, RunError
-from training.run.compatible import require_fitting_pack, weights_to_start_from
+from training.run.compatible import require_fitting_pack
 from training.run.directory import RunDir
 from training.run.distributed import Ranks, joined
 from training.run.feed import default_worker_count
@@ -14,6 +14,7 @@ from training.run.log import RunLog
 from training.run.machine import set_determinism
 from training.run.running import OnCheckpoint, Run, TrainResult
 from training.run.solve import solve
+from training.run.start import Start
 from training.run.step import Stepper
 
 __all__ = ["OnCheckpoint", "TrainResult", "train"]
@@ -25,7 +26,7 @@ def train(
     run_dir: RunDir,
     *,
     resume: bool,
-    start_from: RunDir | None = None,
+    start: Start | None = None,
     device: str = "auto",
     workers: int | None = None,
     show_progress: bool = True,
@@ -38,8 +39,7 @@ def train(
         pack: the images.
         run_dir: where this run's files go.
         resume: continue from the newest checkpoint in ``run_dir``.
-        start_from: begin with that run's averaged weights. Layers that it lacks keep their first values; a residual
-            block is the identity then, so a network can be deepened without losing what it learnt.
+        start: weights to begin with, unless it resumes.
         device: ``auto``, ``cpu`` or ``cuda``.
         workers: processes that make batches; None for a sensible count, 0 for none. Changes no bit of the result.
         show_progress: draw a bar, or write lines where there is no terminal.
@@ -47,7 +47,7 @@ def train(
 
     Raises:
         ConfigError: config and machine don't fit.
-        RunError: no checkpoint to resume or start from, its network doesn't fit, the disk is full, the loss diverged.
+        RunError: no checkpoint to resume from, its network doesn't fit, the disk is full, the loss diverged.
     """
     require_fitting_pack(config, pack)
     with joined(device, config.data.batch_size) as ranks:
@@ -55,10 +55,10 @@ def train(
         if config.network.kind == "pca":
             return _solved(config, pack, run_dir, ranks, on_checkpoint, resume=resume, show_progress=show_progress)
         start_weights = None
-        if start_from is not None and not resume:
-            start_weights = weights_to_start_from(start_from, config)
+        if start is not None and not resume:
+            start_weights = start.weights
             if ranks.is_main:
-                run_dir.save_parent(start_from)
+                run_dir.save_parent(start.parent)
         # Made and forgotten in one expression: see joined.
         return Run(config, pack, run_dir, ranks, Stepper(config, ranks, start_weights), on_checkpoint).go(
             resume=resume,

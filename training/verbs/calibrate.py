@@ -9,7 +9,8 @@ _DESCRIPTION = """\
 Every answer of the service comes with statistics (noise found, share of it removed, structure left in the residual,
 energy), and with their quantiles: how unusual each is among answers for images like those that the model was made for.
 The quantiles are measured at export and travel in the model file. This verb measures them again, on other images or on
-more crops, and publishes the same network as a new version; the file that it starts from is not changed.
+more crops, and publishes the same network as a new version; the file that it starts from is not changed. An int8
+variant answers otherwise and does not come along: quantize the new version.
 """
 
 _EXAMPLE = """\

@@ -60,8 +60,13 @@ def version(text: str) -> str:
 
 
 def add_publishing(parser: argparse.ArgumentParser) -> None:
-    """Options of the verbs that publish a model: its version, and how much is measured of its answers."""
+    """Options of a verb that publishes a version."""
     parser.add_argument("--version", type=version, help="whole number (default: the next free one)")
+    add_calibration_crops(parser)
+
+
+def add_calibration_crops(parser: argparse.ArgumentParser) -> None:
+    """How much is measured of a file's answers before it is published."""
     parser.add_argument(
         "--calibration-crops",
         type=crop_count,

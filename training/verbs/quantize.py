@@ -1,13 +1,14 @@
-"""``quantize``: publishes the int8 variant of an exported model, when that is accurate and faster."""
+"""``quantize``: adds the int8 variant to a published model, when that is accurate and faster."""
 
 import argparse
 from pathlib import Path
 
-from training.verbs.common import Verbs, add_publishing
+from training.verbs.common import Verbs, add_calibration_crops
 
 _DESCRIPTION = """\
-Puts the convolutions of an exported model in 8-bit integers and publishes the result as a model of its own,
-<name>-int8. A service serves whichever it is told to: precision is chosen by name, never by machine.
+Puts the convolutions of an exported model in 8-bit integers and adds the result to its version as model.int8.onnx, with
+a card of its own (README.int8.md). A service serves whichever it is told to by DENOISED_PRECISION; a machine never
+chooses by itself.
 
 Ranges are measured on 200 training crops with the model's own noise, from its weakest to its strongest. The first and
 last convolutions, the noise estimate, the sums along the network and the residual stay in floats. On held-out images
@@ -24,7 +25,8 @@ which the service notices by the golden pair.
 _EXAMPLE = """\
 example:
   python -m training export runs/quick --data runs/pack --to runs/models
-  python -m training quantize runs/models/quick/1 --data runs/pack --to runs/models
+  python -m training quantize runs/models/quick/1 --data runs/pack
+  DENOISED_PRECISION=int8 make serve MODELS=runs/models
 """
 
 
@@ -32,7 +34,7 @@ def add(verbs: Verbs) -> None:
     """Adds the verb to the command line."""
     parser = verbs.add_parser(
         "quantize",
-        help="publish the int8 variant of an exported model",
+        help="add the int8 variant to an exported model",
         description=_DESCRIPTION,
         epilog=_EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -41,8 +43,7 @@ def add(verbs: Verbs) -> None:
         "source", metavar="VERSION", type=Path, help="directory of a version, such as models/quick/1, or its model.onnx"
     )
     parser.add_argument("--data", type=Path, required=True, help="packed images that it was trained on")
-    parser.add_argument("--to", type=Path, required=True, help="model store; it goes to TO/<name>-int8/<version>/")
-    add_publishing(parser)
+    add_calibration_crops(parser)
     parser.set_defaults(run=_run)
 
 
@@ -54,8 +55,6 @@ def _run(arguments: argparse.Namespace) -> None:
     done = quantize(
         arguments.source,
         Pack(arguments.data),
-        arguments.to,
-        version=arguments.version,
         calibration_crop_count=arguments.calibration_crops or DEFAULT_CROP_COUNT,
         on_step=lambda step: print(f"{step} ..."),
     )

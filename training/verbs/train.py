@@ -34,6 +34,9 @@ examples:
       --set optimiser.steps=500 --set optimiser.precision=fp32
   go on after a kill:
     python -m training train --resume --data runs/pack --run runs/quick
+  fine-tune a published network, its file alone is enough:
+    python -m training train training/configs/photo-base.toml --data runs/pack --run runs/photo \\
+      --start-from service/models/gaussian-base/2
   look at it:
     tensorboard --logdir runs
   two processes, or eight GPUs (each batch of data.batch_size is shared among them; mind the --, or torchrun takes
@@ -66,8 +69,9 @@ def add(verbs: Verbs) -> None:
     parser.add_argument(
         "--start-from",
         type=Path,
-        metavar="RUN",
-        help="begin with another run's weights; new residual blocks start as identity",
+        metavar="PATH",
+        help="begin with the weights of another run (its directory) or of a published model (its version's directory "
+        "or its model.onnx); new residual blocks start as identity",
     )
     parser.add_argument(
         "--noise", type=Path, metavar="JSON", help="noise that fit-noise found, in place of the config's"
@@ -138,6 +142,10 @@ def _config(arguments: argparse.Namespace) -> "RunConfig":
 
 def _tell(arguments: argparse.Namespace, pack: "Pack") -> None:
     config = _config(arguments)
+    if arguments.start_from is not None:
+        from training.run.start import start_from
+
+        start_from(arguments.start_from, config)
     if arguments.benchmark:
         from training.run.benchmark import measure_speed
 
@@ -151,15 +159,15 @@ def _tell(arguments: argparse.Namespace, pack: "Pack") -> None:
 
 def _train(arguments: argparse.Namespace, config: "RunConfig", pack: "Pack", run_dir: "RunDir") -> "TrainResult":
     from training.evaluation.held_out_sheet import sheet_drawer
-    from training.run.directory import RunDir
     from training.run.loop import train
+    from training.run.start import start_from
 
     return train(
         config,
         pack,
         run_dir,
         resume=arguments.resume,
-        start_from=None if arguments.start_from is None else RunDir(arguments.start_from),
+        start=None if arguments.start_from is None else start_from(arguments.start_from, config),
         device=arguments.device,
         workers=arguments.workers,
         on_checkpoint=sheet_drawer(config, pack, run_dir),

@@ -8,12 +8,12 @@ from typing import cast
 
 import pytest
 
-from denoised.contract import FILE_DIGEST_KEY, ModelContract
+from denoised.contract import FILE_DIGEST_KEY, INT8_MODEL_FILE, MODEL_FILE, ModelContract
 from denoised.seal import UNSEALED, seal
 from service.engine import EngineOptions, ModelRefused, OnnxEngine
 from service.errors import ModelUnknown
 from service.registry import Model, Registry, load_models
-from service.settings import SHIPPED_MODELS_DIR
+from service.settings import SHIPPED_MODELS_DIR, PrecisionChoice
 
 ONE_LANE = EngineOptions(lane_count=1, threads_per_lane=1)
 SHIPPED = SHIPPED_MODELS_DIR / "gaussian-base" / "1" / "model.onnx"
@@ -105,9 +105,16 @@ def test_other_networks_in_a_models_folder_are_left_alone(tmp_path: Path) -> Non
     assert [loaded.key for loaded in load_models(tmp_path, ONE_LANE)] == [("gaussian-base", "1")]
 
 
-def place(store: Path, model_bytes: bytes, *, name: str = "gaussian-base", version: str = "1") -> Path:
-    path = store / name / version / "model.onnx"
-    path.parent.mkdir(parents=True)
+def place(
+    store: Path,
+    model_bytes: bytes,
+    *,
+    name: str = "gaussian-base",
+    version: str = "1",
+    file_name: str = MODEL_FILE,
+) -> Path:
+    path = store / name / version / file_name
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(model_bytes)
     return path
 
@@ -168,3 +175,62 @@ def test_a_model_without_a_contract_is_refused(tmp_path: Path) -> None:
     place(tmp_path, seal(SHIPPED.read_bytes().replace(b"denoised.schema_version", b"somebody.schema_version")))
     with pytest.raises(ModelRefused, match="carries no model contract; export it with"):
         next(load_models(tmp_path, ONE_LANE))
+
+
+# --- precision --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def mixed_store(contract: ModelContract, tmp_path: Path) -> Path:
+    """``both`` in two precisions, which answer differently, and ``single`` in floats alone."""
+    pytest.importorskip("onnx", reason="model files are made with onnx, which the extra 'training' brings")
+    from tests.tiny_models import dimmer
+
+    for name in ("both", "single"):
+        place(tmp_path, dimmer(replace(contract, name=name), gain=0.5), name=name)
+    int8 = dimmer(replace(contract, name="both", precision="int8"), gain=0.25)
+    place(tmp_path, int8, name="both", file_name=INT8_MODEL_FILE)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("precision", "served"),
+    [
+        ("fp32", {"both": "fp32", "single": "fp32"}),
+        ("int8-where-present", {"both": "int8", "single": "fp32"}),
+    ],
+)
+def test_the_setting_chooses_among_the_files_of_a_version(
+    mixed_store: Path, precision: PrecisionChoice, served: dict[str, str]
+) -> None:
+    loaded = list(load_models(mixed_store, ONE_LANE, precision=precision))
+    assert {model.contract.name: model.contract.precision for model in loaded} == served
+    assert all(model.key == (model.contract.name, "1") for model in loaded)
+
+
+def test_int8_alone_is_served_where_every_model_has_it(mixed_store: Path) -> None:
+    (loaded,) = load_models(mixed_store, ONE_LANE, precision="int8", name_pattern="both")
+    assert loaded.contract.precision == "int8"
+
+
+def test_int8_refuses_a_store_in_which_a_model_lacks_it_before_anything_is_loaded(mixed_store: Path) -> None:
+    (mixed_store / "both" / "1" / INT8_MODEL_FILE).write_bytes(b"never read")
+    with pytest.raises(ModelRefused, match=r"is int8, and single/1 has no model\.int8\.onnx: .*int8-where-present"):
+        next(load_models(mixed_store, ONE_LANE, precision="int8"))
+
+
+def test_a_version_in_int8_alone_is_refused_where_floats_are_asked_for(mixed_store: Path) -> None:
+    (mixed_store / "both" / "1" / MODEL_FILE).unlink()
+    with pytest.raises(ModelRefused, match=r"DENOISED_PRECISION is fp32, and both/1 has no model\.onnx"):
+        next(load_models(mixed_store, ONE_LANE))
+
+
+@pytest.mark.parametrize(("file_name", "other"), [(MODEL_FILE, INT8_MODEL_FILE), (INT8_MODEL_FILE, MODEL_FILE)])
+def test_a_file_of_another_precision_than_its_name_says_is_refused(
+    mixed_store: Path, file_name: str, other: str
+) -> None:
+    folder = mixed_store / "both" / "1"
+    shutil.copy(folder / other, folder / file_name)
+    precision: PrecisionChoice = "int8" if file_name == INT8_MODEL_FILE else "fp32"
+    with pytest.raises(ModelRefused, match=rf"as such its name must be {other}"):
+        list(load_models(mixed_store, ONE_LANE, precision=precision, name_pattern="both"))

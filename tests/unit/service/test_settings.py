@@ -99,6 +99,7 @@ def test_everything_that_is_wrong_is_reported_at_once(monkeypatch: pytest.Monkey
             "DENOISED_CHUNK_BYTES=4096: a chunk and its frame of up to 1024 bytes travel in one message",
         ),
         ({"PROVIDER": "cuda", "LANE_COUNT": "2"}, "DENOISED_LANE_COUNT=2: a GPU runs one batch at a time"),
+        ({"PROVIDER": "cuda", "PRECISION": "int8"}, "DENOISED_PRECISION=int8: int8 files are made for CPUs"),
         ({"NORMAL_WEIGHT": "9"}, "DENOISED_INTERACTIVE_WEIGHT=8.0, DENOISED_NORMAL_WEIGHT=9.0, "),
         ({"BULK_WEIGHT": "4"}, "DENOISED_NORMAL_WEIGHT=3.0, DENOISED_BULK_WEIGHT=4.0: "),
         ({"CHUNKED_IMAGE_PIXELS": "10"}, "DENOISED_CHUNKED_IMAGE_PIXELS=10: it is below DENOISED_IMAGE_PIXELS="),
@@ -122,7 +123,8 @@ def test_settings_that_can_not_work_together_are_refused_with_both(
     [
         {"CHUNK_BYTES": "4096", "MESSAGE_BYTES": "5120"},
         {"PROVIDER": "cuda", "LANE_COUNT": "1"},
-        {"PROVIDER": "cuda"},
+        {"PROVIDER": "cuda", "PRECISION": "fp32"},
+        {"PRECISION": "int8-where-present"},
         {"NORMAL_WEIGHT": "1", "INTERACTIVE_WEIGHT": "1"},
         {"GRPC_PORT": "0", "HTTP_PORT": "0"},
         {"GRPC_PORT": "8081", "GRPC_HOST": "10.0.0.1"},

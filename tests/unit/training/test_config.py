@@ -388,8 +388,12 @@ def test_the_image_term_is_the_likelihood_of_the_energy(toml: Path) -> None:
     ids=lambda path: path.stem,
 )
 def test_every_config_of_the_repository_is_one(path: Path) -> None:
-    config = load_config(path)
-    assert config.name == path.stem or config.name == path.stem.removesuffix("-start")
+    assert load_config(path).name == path.stem
+
+
+def test_photographs_noise_can_start_from_gaussian_noise_in_the_same_network() -> None:
+    configs = Path(__file__).parents[3] / "training" / "configs"
+    assert load_config(configs / "photo-base.toml").network == load_config(configs / "gaussian-base.toml").network
 
 
 @pytest.mark.parametrize("name", ["digits-conv-ae", "digits-fc-ae", "digits-dae", "digits-vae", "digits-pca"])

@@ -12,7 +12,7 @@ import onnxruntime as ort
 import pytest
 import torch
 
-from denoised.contract import Kind, ModelContract
+from denoised.contract import MODEL_FILE, Kind, ModelContract
 from denoised.noise import keyed_rng
 from denoised.seal import check_seal
 from tests.unit.training.export.small import CONV_AE, FC_AE, packed_pairs, run_of
@@ -27,7 +27,7 @@ from training.evaluation.store import save_estimates, save_evaluation
 from training.export import gate
 from training.export.card import model_card
 from training.export.evidence import Evidence
-from training.export.graphs import DECODER_FILE, ENCODER_FILE, MODEL_FILE
+from training.export.graphs import DECODER_FILE, ENCODER_FILE
 from training.export.publish import Exported, export
 from training.networks import LatentNetwork
 from training.run.directory import RunDir
@@ -121,7 +121,7 @@ def test_the_card_states_the_runs_own_figures(exported: Exported) -> None:
     card = (exported.path.parent / "README.md").read_text(encoding="utf-8")
     assert "tiny, version 4" in card
     assert EVALUATION.table() in card
-    assert f"{exported.contract.gmac_per_megapixel} GMAC" in card
+    assert f"{exported.contract.gmac_per_megapixel} GMAC for a megapixel, in fp32; tier tiny, whose limit is 3." in card
     assert "widths [16, 16]" in card
     assert f"sees {exported.contract.receptive_field_px} x" in card
     assert "sigma 5 to 50 8-bit levels" in card
@@ -274,7 +274,7 @@ def test_a_store_that_cannot_be_written_is_refused_before_any_work(
     assert not steps
 
 
-@pytest.mark.parametrize("verb", ["export", "quantize", "calibrate"])
+@pytest.mark.parametrize("verb", ["export", "calibrate"])
 @pytest.mark.parametrize("version", ["0", "-3", "next"])
 def test_the_verbs_refuse_what_is_no_version_at_once(
     verb: str, version: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

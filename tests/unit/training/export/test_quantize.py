@@ -1,6 +1,7 @@
 """An int8 variant is published when it keeps the budget, runs in integers and is faster; otherwise nothing is."""
 
 import re
+import shutil
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from tests.tiny_models import dimmer
 from tests.unit.training.export.small import packed_pairs, run_of
 from tests.unit.training.run.tiny import CONV_DAE, packed
 from training.data.pack import Pack
-from training.errors import ExportError
+from training.errors import ExportError, RunError
 from training.export import onnx_file
 from training.export.int8_graph import Fusion, Quantiser, fusion_of
 from training.export.judge import Judge, judged_conditions, judged_severities, largest_loss_db
@@ -228,33 +229,40 @@ def test_what_was_compared_is_told(
 
 
 @pytest.mark.slow
-def test_an_accurate_and_faster_variant_is_published_under_a_name_of_its_own(
+def test_an_accurate_and_faster_variant_is_published_beside_the_float_file(
     source: Path, pack: Pack, tmp_path: Path
 ) -> None:
-    done = quantize(source, pack, tmp_path, version=None, calibration_crop_count=16, measure_speed=timed(1.7))
+    version = Path(shutil.copytree(source, tmp_path / "store" / "tiny" / "1"))
+    before = {path.name: path.read_bytes() for path in version.iterdir()}
+    done = quantize(version, pack, calibration_crop_count=16, measure_speed=timed(1.7))
 
-    assert done.exported.path == tmp_path / "tiny-int8" / "1" / "model.onnx"
+    assert done.exported.path == version / "model.int8.onnx"
+    assert {path.name for path in version.iterdir()} == {*before, "model.int8.onnx", "README.int8.md"}
+    assert all((version / name).read_bytes() == content for name, content in before.items())
     content = done.exported.path.read_bytes()
     check_seal(content)
     metadata = {item.key: item.value for item in onnx.load_from_string(content).metadata_props}
     contract = ModelContract.from_metadata(metadata)
     assert contract == done.exported.contract
-    assert (contract.name, contract.precision) == ("tiny-int8", "int8")
+    assert (contract.name, contract.precision) == ("tiny", "int8")
     assert done.fusion.fused_count == done.fusion.quantised_count > 0
     assert set(done.loss_db) == {"5", "15", "25", "50"}
     assert all(loss <= largest_loss_db(float(label)) for label, loss in done.loss_db.items())
     assert list(contract.quality_db) == ["held_out"]
-    card = (done.exported.path.parent / "README.md").read_text(encoding="utf-8")
+    card = (version / "README.int8.md").read_text(encoding="utf-8")
+    assert card.startswith("# tiny, version 1, in int8\n")
     assert "PSNR in dB against clean held-out images; noise in 8-bit levels on mid grey:" in card
     assert "| 64 x 64 | 1.00 | 0.59 | 1.70 (1.60 to 1.80) |" in card
     assert f"{done.fusion.fused_count} of {done.fusion.total_count} convolutions" in card
+    with pytest.raises(ExportError, match=r"README\.int8\.md exists, and nothing published is overwritten"):
+        quantize(version, pack)
 
 
 @pytest.mark.slow
 def test_a_variant_that_is_not_faster_is_refused_with_the_figures(source: Path, pack: Pack, tmp_path: Path) -> None:
     with pytest.raises(ExportError, match=r"not faster.*64 x 64 takes 1\.11 ms against 1\.00 \(ratio 0\.90, quartiles"):
-        quantize(source, pack, tmp_path / "store", version=None, measure_speed=timed(0.9))
-    assert not (tmp_path / "store").exists()
+        quantize(source, pack, measure_speed=timed(0.9))
+    assert {path.name for path in source.iterdir()} == {"model.onnx", "README.md"}
 
 
 def test_a_damaged_source_is_refused(source: Path, pack: Pack, tmp_path: Path) -> None:
@@ -262,19 +270,19 @@ def test_a_damaged_source_is_refused(source: Path, pack: Pack, tmp_path: Path) -
     content[1000] ^= 1
     (tmp_path / "model.onnx").write_bytes(content)
     for named in (tmp_path, tmp_path / "model.onnx"):
-        with pytest.raises(ExportError, match="changed after it was sealed"):
-            quantize(named, pack, tmp_path / "store", version=None)
+        with pytest.raises(RunError, match="changed after it was sealed"):
+            quantize(named, pack)
 
 
 def test_a_missing_source_is_refused(pack: Pack, tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match=r"cannot read .*nothing: No such file"):
-        quantize(tmp_path / "nothing", pack, tmp_path, version=None)
+    with pytest.raises(RunError, match=r"cannot read .*nothing: No such file"):
+        quantize(tmp_path / "nothing", pack)
 
 
 def test_a_pack_without_clean_images_or_of_other_ones_is_refused(source: Path, tmp_path: Path) -> None:
     noisy = Pack(packed(tmp_path, [40] * 4, noisy_only=True))
     with pytest.raises(ExportError, match=r"noisy images alone.*not the one that it was trained on"):
-        quantize(source, noisy, tmp_path / "store", version=None)
+        quantize(source, noisy)
 
 
 @pytest.mark.slow
@@ -294,7 +302,7 @@ def test_a_network_with_a_code_is_not_quantised(source: Path, pack: Pack, tmp_pa
     )
     (tmp_path / "model.onnx").write_bytes(dimmer(contract, gain=0.5))
     with pytest.raises(ExportError, match="its kind is fc_ae"):
-        quantize(tmp_path, pack, tmp_path / "store", version=None)
+        quantize(tmp_path, pack)
 
 
 # --- the stopwatch ----------------------------------------------------------------------------------------------------

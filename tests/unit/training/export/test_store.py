@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from training.errors import ExportError
-from training.export.store import publish, target_of
+from training.export.store import add, publish, require_addable, target_of
 
 
 def test_the_next_version_is_the_one_after_the_newest(tmp_path: Path) -> None:
@@ -76,6 +76,37 @@ def test_an_export_that_fails_beside_another_takes_nothing_from_it(tmp_path: Pat
 
     publish(target, {"model.onnx": b"A", "README.md": b"A"}, check=another_export_fails)
     assert {path.name: path.read_bytes() for path in target.iterdir()} == {"model.onnx": b"A", "README.md": b"A"}
+
+
+def test_files_are_added_to_a_version_after_their_check_and_never_twice(tmp_path: Path) -> None:
+    publish(tmp_path / "mine" / "1", {"model.onnx": b"weights"}, check=lambda _: None)
+    folder = tmp_path / "mine" / "1"
+    seen: list[set[str]] = []
+
+    def check(partial: Path) -> None:
+        assert {path.name for path in folder.iterdir() if path.is_file()} == {"model.onnx"}
+        seen.append({path.name for path in partial.iterdir()})
+
+    add(folder, {"README.int8.md": b"card", "model.int8.onnx": b"8 bit"}, check=check)
+    assert seen == [{"README.int8.md", "model.int8.onnx"}]
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == {
+        "model.onnx": b"weights",
+        "README.int8.md": b"card",
+        "model.int8.onnx": b"8 bit",
+    }
+    with pytest.raises(ExportError, match=r"model\.int8\.onnx exists, and nothing published is overwritten"):
+        add(folder, {"model.int8.onnx": b"other"}, check=check)
+
+
+def test_a_failed_check_adds_nothing_to_a_version(tmp_path: Path) -> None:
+    def check(_: Path) -> None:
+        raise ExportError("not as measured")
+
+    with pytest.raises(ExportError, match="not as measured"):
+        add(tmp_path, {"model.int8.onnx": b"8 bit"}, check=check)
+    assert not any(tmp_path.iterdir())
+    with pytest.raises(ExportError, match=r"cannot write to .*nowhere"):
+        require_addable(tmp_path / "nowhere", ["model.int8.onnx"])
 
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions are POSIX's")

@@ -29,10 +29,10 @@ def test_a_new_run_keeps_its_config(run_dir: RunDir) -> None:
 
 
 def test_a_run_that_never_came_to_its_first_step_is_replaced(run_dir: RunDir) -> None:
-    run_dir.save_parent(run_dir)
+    run_dir.save_parent(run_dir.load_config())
     run_dir.create(tiny_config(seed=5))
     assert run_dir.load_config() == tiny_config(seed=5)
-    assert run_dir.load_parent_config() is None
+    assert run_dir.load_parent() is None
 
 
 def test_creating_over_an_existing_run_is_refused_and_changes_nothing(run_dir: RunDir) -> None:
@@ -103,9 +103,9 @@ def test_a_config_with_an_unknown_key_is_refused_by_name(run_dir: RunDir) -> Non
 def test_the_parents_config_is_kept_and_its_damage_is_a_typed_error(run_dir: RunDir, tmp_path: Path) -> None:
     child = RunDir(tmp_path / "child")
     child.create(tiny_config(seed=12))
-    assert child.load_parent_config() is None
-    child.save_parent(run_dir)
-    assert child.load_parent_config() == tiny_config()
+    assert child.load_parent() is None
+    child.save_parent(run_dir.load_config())
+    assert child.load_parent() == tiny_config()
     child.parent_config_path.write_text("{")
     with pytest.raises(RunError, match=r"parent-config\.json is damaged"):
-        child.load_parent_config()
+        child.load_parent()
