@@ -160,7 +160,7 @@ class Admission:
         return Reservation(self, demand.held_bytes, demand)
 
     def admit_at_rest(self, held_bytes: int) -> "Reservation | None":
-        """Room for an image that waits for nothing, so that no cap and no prediction refuses it; None when there is none."""
+        """Room for an image that waits for nothing: no cap and no prediction refuses it. None when there is no room."""
         if self.reserved_bytes + held_bytes > self._limits.memory_bytes:
             return None
         self.request_count += 1
