@@ -164,9 +164,14 @@ class Denoiser:
         return now_s
 
     def _admit(self, job: Job, geometry: Geometry, now_s: float, *, held: int) -> Reservation:
-        self._batcher.require_lane()
         plan, group, header = geometry.plan, geometry.group, geometry.header
         has_codec = header.container is not Container.RAW or geometry.container is not Container.RAW
+        codec_s = header.pixel_count * _CODEC_S_PER_PIXEL if has_codec else 0.0
+        if job.order.options.strength == 0.0:
+            return self._admission.admit_to_codecs(
+                len(job.data), held_bytes=held, codec_s=codec_s, remaining_s=job.deadline_s - now_s
+            )
+        self._batcher.require_lane()
         remaining_s, spread = job.deadline_s - now_s, self._costs.spread()
         # All that waits is more than what runs before it, and is known without looking; mostly that is enough to know.
         backlog_s = self._batcher.queued_s + self._batcher.running_s
@@ -179,7 +184,7 @@ class Denoiser:
             held_bytes=held,
             cost_s=tile_count * self._costs.predict_s(group.model, group.height_px, group.width_px),
             unit_count=tile_count,
-            codec_s=header.pixel_count * _CODEC_S_PER_PIXEL if has_codec else 0.0,
+            codec_s=codec_s,
         )
         return self._admission.admit(
             demand,
