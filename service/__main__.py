@@ -111,17 +111,11 @@ def _serve(settings: Settings) -> int:
 def _profile(settings: Settings, name_pattern: str, repeat_count: int, path: Path | None) -> int:
     from tqdm import tqdm
 
-    from service.cpu import usable_core_count
-    from service.engine import engine_options
+    from service.engine_settings import engine_options_of
     from service.profile import ProfileRefused, profile_models, profile_table, write_profile
     from service.registry import load_models
 
-    options = engine_options(
-        usable_core_count(),
-        lane_count=settings.lane_count,
-        threads_per_lane=settings.threads_per_lane,
-        batch_pixel_count=settings.batch_pixels,
-    )
+    options = engine_options_of(settings)
     try:
         models = list(load_models(settings.models_dir, options, name_pattern=name_pattern))
         with tqdm(unit="shape", file=sys.stderr) as bar:

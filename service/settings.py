@@ -143,6 +143,13 @@ class Settings(BaseSettings):
     default_timeout_s: Annotated[float, Limit(("DEADLINE_UNREACHABLE", "DEADLINE_EXCEEDED"))] = Field(
         default=30.0, gt=0, description="Deadline of calls that have none."
     )
+    longest_timeout_s: Annotated[
+        float, Limit(("DEADLINE_EXCEEDED",), effect="a call or item that allows itself more time gets this much")
+    ] = Field(
+        default=600.0,
+        gt=0,
+        description="Longest deadline of a call or an item of a stream. An old connection is kept for as long.",
+    )
     watchdog_factor: float = Field(
         default=20.0, gt=1, description="A lane is stuck when its batch takes this many times as long as predicted."
     )
@@ -229,6 +236,11 @@ def _contradictions(settings: Settings) -> Iterator[str]:
         yield (
             f"{named('interactive_weight')}, {named('normal_weight')}, {named('bulk_weight')}: "
             "a more urgent class must not weigh less than a less urgent one"
+        )
+    if settings.longest_timeout_s < settings.default_timeout_s:
+        yield (
+            f"{named('default_timeout_s')}: no call may take longer than {named('longest_timeout_s')}; "
+            "lower the one or raise the other"
         )
     if settings.chunked_image_pixels < settings.image_pixels:
         yield (

@@ -58,12 +58,14 @@ class StreamLimits:
             reading. Images whose chunks are still coming are counted apart: as many, and further ones are refused,
             because they would never come if nothing were read.
         default_timeout_s: of items that state none.
+        longest_timeout_s: of those that state more.
         message_bytes: largest answer in one message.
         chunk_bytes: of an answer that leaves in chunks.
     """
 
     items_in_flight: int
     default_timeout_s: float
+    longest_timeout_s: float
     message_bytes: int
     chunk_bytes: int
 
@@ -215,7 +217,7 @@ class ItemStream:
         timeout_s = self._limits.default_timeout_s if frame.timeout_s is None else frame.timeout_s
         if not timeout_s > 0:
             raise InvalidOption(f"timeout is {timeout_s} s; it must be more than 0", field="timeout")
-        deadline_s = min(self._deadline_s, self._clock() + timeout_s)
+        deadline_s = min(self._deadline_s, self._clock() + min(timeout_s, self._limits.longest_timeout_s))
         if isinstance(frame.content, wire.Split):
             item.recipe = self._recipes.of(frame.content.rest)
             item.job = Job(

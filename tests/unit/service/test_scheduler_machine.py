@@ -100,9 +100,7 @@ class _Machine(RuleBasedStateMachine):
     def poll(self, batch_pixel_count: int, batch_unit_count: int | None) -> None:
         before = list(self.waiting)
         turn_of = {each.item: self.turn(each) for each in before}
-        decision = self.queue.poll(
-            self.now_s, batch_pixel_count=batch_pixel_count, batch_unit_count=batch_unit_count
-        )
+        decision = self.queue.poll(self.now_s, batch_pixel_count=batch_pixel_count, batch_unit_count=batch_unit_count)
         batch = decision.batch
         for each in (*decision.expired, *batch):
             self.leaves(each)

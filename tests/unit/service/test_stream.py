@@ -18,7 +18,7 @@ from service.job import NO_TIME, Findings, Geometry, Job, Options, Outcome
 from service.lifecycle import State
 from service.registry import Model
 from service.types import Container, ImageHeader
-from tests.unit.service.streams import DEFAULT_TIMEOUT_S, Call, Service, cancel, raw, turn
+from tests.unit.service.streams import DEFAULT_TIMEOUT_S, LONGEST_TIMEOUT_S, Call, Service, cancel, raw, turn
 
 WIDTH_PX = 160
 """Of the images here, which have one row; wide enough for the longest id."""
@@ -337,6 +337,14 @@ async def test_an_item_has_its_own_time_or_the_default_and_never_more_than_the_s
     assert deadlines_s == {"own": 2.5, "default": DEFAULT_TIMEOUT_S, "long": 70.0}
     call.served.cancel()
     await turn()
+
+
+async def test_an_item_of_a_stream_without_a_deadline_gets_no_more_than_the_longest_time(bench: Bench) -> None:
+    await bench.call.send(lasting(request("long"), LONGEST_TIMEOUT_S + 1), request("default"))
+    deadlines_s = {item_id: job.deadline_s - bench.service.clock() for item_id, job in bench.denoiser.running.items()}
+    assert deadlines_s == {"long": LONGEST_TIMEOUT_S, "default": DEFAULT_TIMEOUT_S}
+    await bench.finish("long", "default")
+    await bench.call.end()
 
 
 @pytest.mark.parametrize("timeout_s", [0.0, -1.0])
