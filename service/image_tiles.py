@@ -168,7 +168,10 @@ class BandedImage(TiledImage):
 
     @staticmethod
     def held_bytes(header: ImageHeader, plan: tiling.TilePlan) -> int:
-        """The most that it holds: what its rows of tiles read, and the answers of those that are at work."""
+        """The most that it holds: what its rows of tiles read, and the answers of those at work.
+
+        The rows that were fetched last are counted too: whoever has them may keep them until the next are wanted.
+        """
         rows, row_bytes = plan.rows, header.decoded_bytes // header.height_px
         if rows.span_count == 1:
             return 2 * rows.size_px * row_bytes
@@ -177,7 +180,7 @@ class BandedImage(TiledImage):
         overlapping_count = -(-rows.edge_px // step_px)
         band_count = min(_ROWS_AT_WORK + _ROWS_AHEAD + overlapping_count, rows.span_count)
         # The first and the last tile own one halo more than the others.
-        answered_px = min(_ROWS_AT_WORK * step_px + 2 * rows.halo_px, rows.size_px)
+        answered_px = min((_ROWS_AT_WORK + 1) * step_px + 2 * rows.halo_px, rows.size_px)
         return (band_count * rows.edge_px + answered_px) * row_bytes
 
     @property

@@ -55,8 +55,11 @@ class Denoiser:
         self._observe = _Observer(metrics)
         self._stacks: dict[tuple[RawOrder, Client, int], list[Job]] = {}
 
-    def start(self, job: Job, *, in_chunks: bool = False) -> None:
+    def start(self, job: Job, *, in_chunks: bool = False, unsent_bytes: int = 0) -> None:
         """Lets an image in, or refuses it at once; one that came in chunks may be larger.
+
+        Args:
+            unsent_bytes: the most of its answer that will be in memory once more while it leaves in parts.
 
         Raises:
             ServiceError: it is refused; ``on_done`` will not be called.
@@ -70,11 +73,14 @@ class Denoiser:
             header = codec.sniff(bytes(job.data), claimed=order.claimed)
             geometry = self.geometry(header, order.model, order.options, in_chunks=in_chunks)
         if geometry.returns_input(order.options):
+            if in_chunks:
+                job.reservation = self.reserve(len(job.data) + min(unsent_bytes, len(job.data)))
             untouched = Outcome(geometry.container, job.data, None, None, NO_TIME)
             asyncio.get_running_loop().call_soon(_tell_unless_closed, job, untouched)
             return
         is_raw = geometry.header.container is Container.RAW
         held = held_bytes(geometry.header, encoded_bytes=len(job.data), is_raw=is_raw)
+        held += min(unsent_bytes, geometry.header.decoded_bytes)
         job.reservation = self._admit(job, geometry, now_s, held=held)
         try:
             self._begin(job, geometry, now_s)
@@ -91,11 +97,14 @@ class Denoiser:
         else:
             job.running = _Steps(job, partial(self._through_codecs, job, geometry))
 
-    def start_rows(self, job: Job, image: BandedImage, *, on_tile: Callable[[int], None]) -> Callable[[int], None]:
+    def start_rows(
+        self, job: Job, image: BandedImage, *, on_tile: Callable[[int], None], unsent_bytes: int = 0
+    ) -> Callable[[int], None]:
         """Lets an image in whose rows are still to come. Its outcome has no data.
 
         Args:
             on_tile: called on the event loop with the number of each tile that is done.
+            unsent_bytes: the most of its answer that will be in memory once more while it leaves.
 
         Returns:
             What to call when more has come: the tiles with lower numbers than its argument may run.
@@ -106,7 +115,8 @@ class Denoiser:
         now_s = self._arrive(job)
         order = job.order
         assert isinstance(order, RawOrder)
-        held = BandedImage.held_bytes(order.geometry.header, order.geometry.plan)
+        header = order.geometry.header
+        held = BandedImage.held_bytes(header, order.geometry.plan) + min(unsent_bytes, header.decoded_bytes)
         job.reservation = self._admit(job, order.geometry, now_s, held=held)
 
         def on_unit(_: Submission, index: int, error: ServiceError | None) -> None:

@@ -202,10 +202,11 @@ class Call:
         self.wire = Wire()
         self.codes: list[int] = []
         used = service.denoiser if denoiser is None else cast("Denoiser", denoiser)
+        self.recipes = Recipes(registry=service.registry, denoiser=used)
         stream = ItemStream(
             self.wire,
             denoiser=used,
-            recipes=Recipes(registry=service.registry, denoiser=used),
+            recipes=self.recipes,
             replies=Replies(),
             client=Client("alice", "alice:1"),
             deadline_s=deadline_s,
