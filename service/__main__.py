@@ -29,6 +29,11 @@ def main() -> int:
 
         print(limits_page(settings), end="")
         return 0
+    if arguments.print_metrics:
+        from service.metrics_page import metrics_page
+
+        print(metrics_page(), end="")
+        return 0
     if arguments.command == "profile":
         return _profile(settings, arguments.model, arguments.repeats, arguments.to)
     return _serve(settings)
@@ -51,6 +56,9 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="print the limits and what clients see of them, in Markdown, and exit",
     )
+    parser.add_argument(
+        "--print-metrics", action="store_true", help="print what every metric means, in Markdown, and exit"
+    )
     commands = parser.add_subparsers(
         dest="command", metavar="COMMAND", title="commands", description="Without one of these the service runs."
     )
@@ -60,8 +68,8 @@ def _parser() -> argparse.ArgumentParser:
         description=(
             "Runs every unit shape of every model in the store on the lanes as the settings have them: all lanes at "
             "once with batches of 1, 2, 4 and so on while that helps, then one unit on all cores. Prints a table. "
-            "Run it where the service will run, with the same settings and nothing beside it; a model of 100 shapes "
-            "takes about half a minute on two cores. Progress goes to stderr."
+            "Run it where the service will run, with the same settings and nothing beside it; a model of 169 shapes "
+            "takes a minute or two on two cores. Progress goes to stderr."
         ),
         epilog="example: python -m service profile --model 'gaussian-*' --to profile.json",
     )
