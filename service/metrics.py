@@ -171,6 +171,7 @@ class Metrics:
             "denoised_state", "1 for the state that the service is in.", ("state",)
         )
         registry.register(make)
+        self.descriptions: Final = tuple(make.descriptions)
 
     def exposition(self) -> bytes:
         """The text that Prometheus scrapes."""

@@ -118,8 +118,8 @@ class Settings(BaseSettings):
     batch_image_count: Annotated[int, Limit(("OPTION_INVALID",))] = Field(
         default=64, ge=1, description="Images of one DenoiseBatch."
     )
-    stream_items_in_flight: Annotated[int, Limit(effect="further items wait until answers are read, and soon the server reads no more")] = Field(
-        default=32, ge=1, description="Unanswered items of one stream."
+    stream_items_in_flight: Annotated[int, Limit(effect="the server begins no further ones until answers are read")] = (
+        Field(default=32, ge=1, description="Unanswered items of one stream.")
     )
     concurrent_streams: Annotated[int, Limit(effect="further calls wait in the client")] = Field(
         default=256, ge=1, description="Calls at once on one connection."
