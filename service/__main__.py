@@ -29,6 +29,11 @@ def main() -> int:
 
         print(limits_page(settings), end="")
         return 0
+    if arguments.print_metrics:
+        from service.metrics_page import metrics_page
+
+        print(metrics_page(), end="")
+        return 0
     if arguments.command == "profile":
         return _profile(settings, arguments.model, arguments.repeats, arguments.to)
     return _serve(settings)
@@ -51,6 +56,9 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="print the limits and what clients see of them, in Markdown, and exit",
     )
+    parser.add_argument(
+        "--print-metrics", action="store_true", help="print what every metric means, in Markdown, and exit"
+    )
     commands = parser.add_subparsers(
         dest="command", metavar="COMMAND", title="commands", description="Without one of these the service runs."
     )
@@ -60,8 +68,8 @@ def _parser() -> argparse.ArgumentParser:
         description=(
             "Runs every unit shape of every model in the store on the lanes as the settings have them: all lanes at "
             "once with batches of 1, 2, 4 and so on while that helps, then one unit on all cores. Prints a table. "
-            "Run it where the service will run, with the same settings and nothing beside it; a model of 100 shapes "
-            "takes about half a minute on two cores. Progress goes to stderr."
+            "Run it where the service will run, with the same settings and nothing beside it; a model of 169 shapes "
+            "takes a minute or two on two cores. Progress goes to stderr."
         ),
         epilog="example: python -m service profile --model 'gaussian-*' --to profile.json",
     )
@@ -111,17 +119,11 @@ def _serve(settings: Settings) -> int:
 def _profile(settings: Settings, name_pattern: str, repeat_count: int, path: Path | None) -> int:
     from tqdm import tqdm
 
-    from service.cpu import usable_core_count
-    from service.engine import engine_options
+    from service.engine_settings import engine_options_of
     from service.profile import ProfileRefused, profile_models, profile_table, write_profile
     from service.registry import load_models
 
-    options = engine_options(
-        usable_core_count(),
-        lane_count=settings.lane_count,
-        threads_per_lane=settings.threads_per_lane,
-        batch_pixel_count=settings.batch_pixels,
-    )
+    options = engine_options_of(settings)
     try:
         models = list(
             load_models(settings.models_dir, options, precision=settings.precision, name_pattern=name_pattern)

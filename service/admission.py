@@ -167,6 +167,19 @@ class Admission:
         self.reserved_bytes += held_bytes
         return Reservation(self, held_bytes, None)
 
+    def admit_to_codecs(
+        self, encoded_bytes: int, *, held_bytes: int, codec_s: float, remaining_s: float
+    ) -> "Reservation":
+        """Room for an image that is read and written and nothing else: it waits for no lane, and costs none.
+
+        Raises:
+            ImageTooLarge, QueueFull, MemoryBudgetExceeded, DeadlineUnreachable: as :meth:`admit`.
+        """
+        demand = Demand(0, encoded_bytes, held_bytes, cost_s=0.0, codec_s=codec_s)
+        reservation = self.admit(demand, backlog_s=0.0, lane_count=1, remaining_s=remaining_s, spread=1.0)
+        reservation.leave_queue()
+        return reservation
+
     def reserve(self, size_bytes: int) -> "Reservation":
         """Room for bytes that are no image yet; they wait for their client, not for the network.
 
@@ -174,10 +187,7 @@ class Admission:
             ImageTooLarge, QueueFull, MemoryBudgetExceeded: as :meth:`admit`; who would find a full queue is told so
                 before it sends anything.
         """
-        demand = Demand(pixel_count=0, encoded_bytes=0, held_bytes=size_bytes, cost_s=0.0)
-        reservation = self.admit(demand, backlog_s=0.0, lane_count=1, remaining_s=math.inf, spread=1.0)
-        reservation.leave_queue()
-        return reservation
+        return self.admit_to_codecs(0, held_bytes=size_bytes, codec_s=0.0, remaining_s=math.inf)
 
     def _refuse_for_good(self, demand: Demand) -> NoReturn:
         self._refused_work.inc(demand.cost_s)

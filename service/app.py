@@ -20,7 +20,8 @@ from service.batcher import Batcher, BatcherOptions
 from service.codec_pool import CodecPool
 from service.cost import CostModel, ModelCost
 from service.cpu import usable_core_count
-from service.engine import EngineOptions, TimedBatch, engine_options
+from service.engine import EngineOptions, TimedBatch
+from service.engine_settings import engine_options_of
 from service.http import HttpServer, build_http_app
 from service.lifecycle import InFlight, Lifecycle, State
 from service.metrics import Metrics
@@ -57,7 +58,6 @@ class Service:
 
     def __init__(self, settings: Settings, *, clock: Callable[[], float] = time.monotonic) -> None:
         """Raises ProfileRefused when the profile that the settings name is not of this machine."""
-        cores = usable_core_count()
         self._settings = settings
         self._registry_of_metrics = CollectorRegistry()
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
@@ -66,17 +66,10 @@ class Service:
         self._lifecycle = Lifecycle()
         self._in_flight = InFlight()
         self._clock = clock
-        self._engine_options = engine_options(
-            cores,
-            lane_count=settings.lane_count,
-            threads_per_lane=settings.threads_per_lane,
-            batch_pixel_count=settings.batch_pixels,
-            provider=settings.provider,
-            gpu_memory_bytes=settings.gpu_memory_bytes,
-        )
+        self._engine_options = engine_options_of(settings)
         self._profile = _profile_for(settings, self._engine_options)
         self._costs = CostModel() if self._profile is None else CostModel(first_spread=self._profile.spread())
-        self._codecs = CodecPool(thread_count=settings.codec_threads or cores, clock=clock)
+        self._codecs = CodecPool(thread_count=settings.codec_threads or usable_core_count(), clock=clock)
         self._metrics.codec_jobs_queued.follow(lambda: self._codecs.queued_count)
         self._metrics.codec_jobs_busy.follow(lambda: self._codecs.busy_count)
         self._batcher = Batcher(
@@ -250,6 +243,7 @@ class Service:
             registry=self._registry,
             limits=RpcLimits(
                 default_timeout_s=settings.default_timeout_s,
+                longest_timeout_s=settings.longest_timeout_s,
                 message_bytes=settings.message_bytes,
                 chunk_bytes=settings.chunk_bytes,
                 image_pixels=settings.image_pixels,
@@ -263,7 +257,7 @@ class Service:
             metrics=self._metrics,
         )
         calls = Calls(lifecycle=self._lifecycle, in_flight=self._in_flight, metrics=self._metrics)
-        server = grpc.aio.server(options=_channel_options(settings))
+        server = grpc.aio.server(options=channel_options(settings))
         server.add_generic_rpc_handlers((methods.handler(calls),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         if settings.reflection:
@@ -315,7 +309,9 @@ def _profile_for(settings: Settings, options: EngineOptions) -> Profile | None:
     return profile
 
 
-def _channel_options(settings: Settings) -> list[tuple[str, int]]:
+def channel_options(settings: Settings) -> list[tuple[str, int]]:
+    """What gRPC is told of connections: their messages, their calls, how long they live, how they are kept alive."""
+
     def milliseconds(seconds: float) -> int:
         return int(seconds * 1000)
 
@@ -324,7 +320,8 @@ def _channel_options(settings: Settings) -> list[tuple[str, int]]:
         ("grpc.max_send_message_length", settings.message_bytes),
         ("grpc.max_concurrent_streams", settings.concurrent_streams),
         ("grpc.max_connection_age_ms", milliseconds(settings.max_connection_age_s)),
-        ("grpc.max_connection_age_grace_ms", milliseconds(settings.drain_timeout_s)),
+        # What runs when a connection has its age may run to its deadline, and its answer must leave.
+        ("grpc.max_connection_age_grace_ms", milliseconds(settings.longest_timeout_s + _LAST_BYTES_S)),
         ("grpc.keepalive_time_ms", milliseconds(_KEEPALIVE_S)),
         ("grpc.keepalive_timeout_ms", milliseconds(_KEEPALIVE_TIMEOUT_S)),
         ("grpc.keepalive_permit_without_calls", 1),

@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 @dataclass(slots=True, eq=False)
 class Ticket(Generic[T]):
-    """One unit of work.
+    """One unit of work, or a few that are never parted.
 
     Attributes:
         item: what the engine needs; never looked into.
@@ -28,6 +28,7 @@ class Ticket(Generic[T]):
         pixel_count: what it takes of a batch's budget.
         cost_s: predicted seconds of one core's lane; what is charged.
         deadline_s: absolute, on the caller's monotonic clock; infinity for none.
+        unit_count: how many units it really is; they run together.
         stack, sequence: the backlog's own; ``stack`` is set while the ticket is queued.
 
     Raises:
@@ -41,6 +42,7 @@ class Ticket(Generic[T]):
     pixel_count: int
     cost_s: float
     deadline_s: float
+    unit_count: int = 1
     stack: "Stack[T] | None" = field(default=None, init=False, repr=False)
     sequence: int = field(default=0, init=False, repr=False)
 

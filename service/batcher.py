@@ -167,7 +167,7 @@ class Batcher:
         self._unoffered_by_share_s: dict[Hashable, float] = {}
         metrics.lanes.set(lane_count)
         metrics.queued_pixels.follow(lambda: scheduler.queued_pixel_count)
-        metrics.queued_units.follow(lambda: scheduler.queued_ticket_count)
+        metrics.queued_units.follow(lambda: scheduler.queued_unit_count)
         metrics.queued_work_seconds.follow(lambda: self.queued_s)
         metrics.busy_lanes.follow(lambda: len(self._running))
         metrics.stuck_lanes.follow(lambda: len(self._stuck))
@@ -416,6 +416,7 @@ class Batcher:
                     submission.group.pixel_count * count,
                     submission.unit_cost_s * count,
                     submission.deadline_s,
+                    count,
                 )
             )
         offered_count = stop - submission.next_index
@@ -454,7 +455,7 @@ class Batcher:
                 self._look_again_soon()
                 break
             decision = scheduler.poll(
-                now_s, batch_pixel_count=self._batch_limit(), batch_ticket_count=self._options.batch_units
+                now_s, batch_pixel_count=self._batch_limit(), batch_unit_count=self._options.batch_units
             )
             self._expire(decision)
             # An image that expired by one of its units takes no lane for another.

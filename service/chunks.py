@@ -15,6 +15,11 @@ Send = Callable[[Data, bool, Callable[[], None]], None]
 """Sends a part of the answer, the last one or not, and calls back when it has left."""
 
 
+def unsent_most_bytes(chunk_bytes: int) -> int:
+    """The most of an answer that is in messages of its own which have not left."""
+    return UNSENT_MOST_BYTES + chunk_bytes
+
+
 class Received:
     """Counts what has come of an image against what was announced."""
 

@@ -111,7 +111,7 @@ class WholeImage(TiledImage):
 
     def let_go(self) -> None:
         """Keeps the samples alive no longer; once all tiles have run."""
-        self._colour = np.empty((0, 0, self._colour.shape[2]), self._colour.dtype)
+        self._colour = _nothing_like(self._colour)
 
     def window(self, index: int) -> Samples:
         return tiling.window(self._colour, self.plan, index)
@@ -121,9 +121,9 @@ class WholeImage(TiledImage):
 
 
 class _Band:
-    """One row of tiles: the image's rows that it reads, and those that it answers."""
+    """One row of tiles: the image's rows that it reads, from when they arrive, and those that it answers, once open."""
 
-    __slots__ = ("answer", "remaining_count", "samples", "start_byte", "stop_byte")
+    __slots__ = ("_answer_row_count", "answer", "remaining_count", "samples", "start_byte", "stop_byte")
 
     def __init__(self, span: tiling.Span, header: ImageHeader, *, edge_px: int, tile_count: int) -> None:
         stop_px = min(span.read_px + edge_px, header.height_px)
@@ -131,8 +131,19 @@ class _Band:
         self.start_byte, self.stop_byte = span.read_px * row_bytes, stop_px * row_bytes
         dtype = codec.dtype_of(header)
         self.samples: Samples = np.empty((stop_px - span.read_px, header.width_px, header.channels), dtype)
-        self.answer: Samples = np.empty((span.stop_px - span.keep_px, header.width_px, header.channels), dtype)
+        self._answer_row_count = span.stop_px - span.keep_px
+        self.answer: Samples = _nothing_like(self.samples)
         self.remaining_count = tile_count
+
+    def open(self) -> None:
+        """Makes the place for the answer."""
+        self.answer = np.empty((self._answer_row_count, *self.samples.shape[1:]), self.samples.dtype)
+
+    def note_done(self) -> None:
+        """A tile has been written; after the last one only the answer is kept."""
+        self.remaining_count -= 1
+        if not self.remaining_count:
+            self.samples = _nothing_like(self.samples)
 
 
 class BandedImage(TiledImage):
@@ -151,17 +162,26 @@ class BandedImage(TiledImage):
         self._bands: dict[int, _Band] = {}
         self._arrived_row_count = 0
         self._fetched_row_count = 0
+        self._open_row_count = 0
         self.received_bytes = 0
         self.done_tile_count = 0
 
     @staticmethod
     def held_bytes(header: ImageHeader, plan: tiling.TilePlan) -> int:
-        """The most that it holds."""
-        rows = plan.rows
+        """The most that it holds: what its rows of tiles read, and the answers of those at work.
+
+        The rows that were fetched last are counted too: whoever has them may keep them until the next are wanted.
+        """
+        rows, row_bytes = plan.rows, header.decoded_bytes // header.height_px
+        if rows.span_count == 1:
+            return 2 * rows.size_px * row_bytes
+        step_px = rows.edge_px - 2 * rows.halo_px
         # The bytes that complete a row of tiles begin those that overlap it.
-        overlapping_count = -(-rows.edge_px // (rows.edge_px - 2 * rows.halo_px)) if rows.span_count > 1 else 0
+        overlapping_count = -(-rows.edge_px // step_px)
         band_count = min(_ROWS_AT_WORK + _ROWS_AHEAD + overlapping_count, rows.span_count)
-        return 2 * band_count * plan.rows.edge_px * (header.decoded_bytes // header.height_px)
+        # The first and the last tile own one halo more than the others.
+        answered_px = min((_ROWS_AT_WORK + 1) * step_px + 2 * rows.halo_px, rows.size_px)
+        return (band_count * rows.edge_px + answered_px) * row_bytes
 
     @property
     def wants_data(self) -> bool:
@@ -171,8 +191,7 @@ class BandedImage(TiledImage):
     @property
     def available_count(self) -> int:
         """Tiles, from the first, whose rows are there and whose answers have a place."""
-        rows = min(self._arrived_row_count, self._fetched_row_count + _ROWS_AT_WORK)
-        return rows * self.plan.columns.span_count
+        return self._open_row_count * self.plan.columns.span_count
 
     def feed(self, data: Data) -> int:
         """Takes the next bytes of the samples, as many as there is room for; returns how many.
@@ -192,12 +211,13 @@ class BandedImage(TiledImage):
             if stop >= band.stop_byte:
                 self._arrived_row_count = row + 1
         self.received_bytes = stop
+        self._open_rows()
         return stop - start
 
     def note_done(self, index: int) -> None:
         """Tile ``index`` has been written."""
         self.done_tile_count += 1
-        self._bands[self._row_of(index)].remaining_count -= 1
+        self._bands[self._row_of(index)].note_done()
 
     def fetch(self) -> Samples | None:
         """The next rows of the answer, from top to bottom and each once; None while they are not done."""
@@ -206,6 +226,7 @@ class BandedImage(TiledImage):
             return None
         del self._bands[self._fetched_row_count]
         self._fetched_row_count += 1
+        self._open_rows()
         return band.answer
 
     def window(self, index: int) -> Samples:
@@ -225,6 +246,11 @@ class BandedImage(TiledImage):
             return self._header.decoded_bytes
         return min(rows.span(row).read_px + rows.edge_px, self._header.height_px) * self._row_bytes
 
+    def _open_rows(self) -> None:
+        while self._open_row_count < min(self._arrived_row_count, self._fetched_row_count + _ROWS_AT_WORK):
+            self._bands[self._open_row_count].open()
+            self._open_row_count += 1
+
     def _row_of(self, index: int) -> int:
         return index // self.plan.columns.span_count
 
@@ -236,3 +262,8 @@ class BandedImage(TiledImage):
                 rows.span(row), self._header, edge_px=rows.edge_px, tile_count=columns.span_count
             )
         return band
+
+
+def _nothing_like(samples: Samples) -> Samples:
+    """No rows of such samples, and no hold on these."""
+    return np.empty((0, *samples.shape[1:]), samples.dtype)

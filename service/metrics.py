@@ -172,6 +172,7 @@ class Metrics:
             "denoised_state", "1 for the state that the service is in.", ("state",)
         )
         registry.register(make)
+        self.descriptions: Final = tuple(make.descriptions)
         self._instruments = make
 
     def before_scrape(self, catch_up: Callable[[], None]) -> None:

@@ -11,7 +11,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from enum import Enum
 from itertools import accumulate
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.utils import floatToGoString
@@ -106,10 +106,29 @@ class Labelled(dict[K, M], Generic[K, M]):
             yield [str(part.value) if isinstance(part, Enum) else str(part) for part in parts], child
 
 
+class Description(NamedTuple):
+    """What a family of metrics is, whether or not it has samples yet.
+
+    Attributes:
+        name: as Prometheus stores it; a histogram's samples add ``_bucket``, ``_sum`` and ``_count``.
+        kind: counter, gauge or histogram.
+    """
+
+    name: str
+    kind: str
+    labels: tuple[str, ...]
+    text: str
+
+
 class Instruments:
-    """Makes metrics, and is the one collector that shows them to a registry."""
+    """Makes metrics, and is the one collector that shows them to a registry.
+
+    Attributes:
+        descriptions: of all families, in the order in which they were made.
+    """
 
     def __init__(self) -> None:
+        self.descriptions: list[Description] = []
         self._families: list[Callable[[], Metric]] = []
         self._before: list[Callable[[], None]] = []
 
@@ -136,6 +155,7 @@ class Instruments:
                 family.add_metric(values, child.value)
             return family
 
+        self.descriptions.append(Description(f"{name}_total", "counter", tuple(labels), text))
         self._families.append(show)
         return children
 
@@ -149,6 +169,7 @@ class Instruments:
                 family.add_metric(values, child.value)
             return family
 
+        self.descriptions.append(Description(name, "gauge", tuple(labels), text))
         self._families.append(show)
         return children
 
@@ -165,6 +186,7 @@ class Instruments:
                 family.add_metric(values, buckets, child.total)
             return family
 
+        self.descriptions.append(Description(name, "histogram", tuple(labels), text))
         self._families.append(show)
         return children
 

@@ -57,12 +57,13 @@ class Denoiser:
         self._express = Express(batcher=batcher, admission=admission, costs=costs, clock=clock, metrics=metrics)
         self._stacks: dict[tuple[RawOrder, Client, int], list[Job]] = {}
 
-    def start(self, job: Job, *, in_chunks: bool = False, is_alone: bool = False) -> None:
+    def start(self, job: Job, *, in_chunks: bool = False, is_alone: bool = False, unsent_bytes: int = 0) -> None:
         """Lets an image in, or refuses it at once.
 
         Args:
             in_chunks: it came in chunks, and may be larger.
             is_alone: no other image came in the same message; then ``on_done`` may be called before this returns.
+            unsent_bytes: the most of its answer that will be in memory once more while it leaves in parts.
 
         Raises:
             ServiceError: it is refused; ``on_done`` will not be called.
@@ -78,11 +79,14 @@ class Denoiser:
             header = codec.sniff(bytes(job.data), claimed=order.claimed)
             geometry = self.geometry(header, order.model, order.options, in_chunks=in_chunks)
         if geometry.returns_input(order.options):
+            if in_chunks:
+                job.reservation = self.reserve(len(job.data) + min(unsent_bytes, len(job.data)))
             untouched = Outcome(geometry.container, job.data, None, None, NO_TIME)
             asyncio.get_running_loop().call_soon(_tell_unless_closed, job, untouched)
             return
         is_raw = geometry.header.container is Container.RAW
         held = held_bytes(geometry.header, encoded_bytes=len(job.data), is_raw=is_raw)
+        held += min(unsent_bytes, geometry.header.decoded_bytes)
         job.reservation = self._admit(job, geometry, now_s, held=held)
         try:
             self._begin(job, geometry, now_s)
@@ -99,11 +103,14 @@ class Denoiser:
         else:
             job.running = _Steps(job, partial(self._through_codecs, job, geometry))
 
-    def start_rows(self, job: Job, image: BandedImage, *, on_tile: Callable[[int], None]) -> Callable[[int], None]:
+    def start_rows(
+        self, job: Job, image: BandedImage, *, on_tile: Callable[[int], None], unsent_bytes: int = 0
+    ) -> Callable[[int], None]:
         """Lets an image in whose rows are still to come. Its outcome has no data.
 
         Args:
             on_tile: called on the event loop with the number of each tile that is done.
+            unsent_bytes: the most of its answer that will be in memory once more while it leaves.
 
         Returns:
             What to call when more has come: the tiles with lower numbers than its argument may run.
@@ -114,7 +121,8 @@ class Denoiser:
         now_s = self._arrive(job)
         order = job.order
         assert isinstance(order, RawOrder)
-        held = BandedImage.held_bytes(order.geometry.header, order.geometry.plan)
+        header = order.geometry.header
+        held = BandedImage.held_bytes(header, order.geometry.plan) + min(unsent_bytes, header.decoded_bytes)
         job.reservation = self._admit(job, order.geometry, now_s, held=held)
 
         def on_unit(_: Submission, index: int, error: ServiceError | None) -> None:
@@ -172,9 +180,14 @@ class Denoiser:
         return now_s
 
     def _admit(self, job: Job, geometry: Geometry, now_s: float, *, held: int) -> Reservation:
-        self._batcher.require_lane()
         plan, group, header = geometry.plan, geometry.group, geometry.header
         has_codec = header.container is not Container.RAW or geometry.container is not Container.RAW
+        codec_s = header.pixel_count * _CODEC_S_PER_PIXEL if has_codec else 0.0
+        if job.order.options.strength == 0.0:
+            return self._admission.admit_to_codecs(
+                len(job.data), held_bytes=held, codec_s=codec_s, remaining_s=job.deadline_s - now_s
+            )
+        self._batcher.require_lane()
         remaining_s, spread = job.deadline_s - now_s, self._costs.spread()
         # All that waits is more than what runs before it, and is known without looking; mostly that is enough to know.
         backlog_s = self._batcher.queued_s + self._batcher.running_s
@@ -187,7 +200,7 @@ class Denoiser:
             held_bytes=held,
             cost_s=tile_count * self._costs.predict_s(group.model, group.height_px, group.width_px),
             unit_count=tile_count,
-            codec_s=header.pixel_count * _CODEC_S_PER_PIXEL if has_codec else 0.0,
+            codec_s=codec_s,
         )
         return self._admission.admit(
             demand,

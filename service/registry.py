@@ -22,7 +22,7 @@ class Model:
         engine: runs it.
         resident_bytes: by how much the process grew when this model was loaded and warmed: its weights, and what the
             arena that all models share had to grow for it. Models' figures add up; they depend on the order.
-        warm_batch: the largest batch and how long it took; None of a model that was not warmed.
+        warm_batch: a full batch and how long it took; None of a model that was not warmed.
     """
 
     contract: ModelContract

@@ -37,6 +37,7 @@ class RpcLimits:
     """What one call may ask for."""
 
     default_timeout_s: float
+    longest_timeout_s: float
     message_bytes: int
     chunk_bytes: int
     image_pixels: int
@@ -164,6 +165,7 @@ class DenoiseMethods:
             limits=StreamLimits(
                 items_in_flight=self._limits.stream_items_in_flight,
                 default_timeout_s=self._limits.default_timeout_s,
+                longest_timeout_s=self._limits.longest_timeout_s,
                 message_bytes=self._limits.message_bytes,
                 chunk_bytes=self._limits.chunk_bytes,
             ),
@@ -210,8 +212,10 @@ class DenoiseMethods:
 
     def _deadline_s(self, context: Context) -> float:
         """When the call must be answered, on the clock."""
-        remaining_s = _remaining_s(context)
-        return self._clock() + (self._limits.default_timeout_s if remaining_s is None else remaining_s)
+        remaining_s, limits = _remaining_s(context), self._limits
+        if remaining_s is None:
+            return self._clock() + limits.default_timeout_s
+        return self._clock() + min(remaining_s, limits.longest_timeout_s)
 
 
 class _Teller:

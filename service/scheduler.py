@@ -49,7 +49,7 @@ class Scheduler(Generic[T]):
     """Fair queue of tickets. Owned by one thread. Refuses nothing: admission bounds what comes in.
 
     Attributes:
-        queued_ticket_count, queued_pixel_count: what waits now.
+        queued_ticket_count, queued_unit_count, queued_pixel_count: what waits now.
     """
 
     def __init__(
@@ -77,6 +77,7 @@ class Scheduler(Generic[T]):
         self._classes = tuple(self._by_class.values())
         self._overrun_s = 0.0
         self.queued_ticket_count = 0
+        self.queued_unit_count = 0
         self.queued_pixel_count = 0
 
     @property
@@ -99,6 +100,7 @@ class Scheduler(Generic[T]):
                 backlog.account.advance_to(self._first_class().account.round_number)
             backlog.add(ticket)
             self.queued_ticket_count += 1
+            self.queued_unit_count += ticket.unit_count
             self.queued_pixel_count += ticket.pixel_count
             self._overrun_s = max(self._overrun_s, ticket.cost_s)
 
@@ -108,7 +110,7 @@ class Scheduler(Generic[T]):
             if ticket.is_queued:
                 self._leave(ticket)
 
-    def poll(self, now_s: float, *, batch_pixel_count: int, batch_ticket_count: int | None = None) -> Decision[T]:
+    def poll(self, now_s: float, *, batch_pixel_count: int, batch_unit_count: int | None = None) -> Decision[T]:
         """Takes the next batch out of the queue: at least one ticket when one is queued and alive.
 
         Deadlines are looked at when a ticket is about to leave. One that has passed expires. One that can't be met any
@@ -118,7 +120,7 @@ class Scheduler(Generic[T]):
         Args:
             now_s: the present, on the clock of the deadlines.
             batch_pixel_count: a batch holds no more than this, except that one ticket always fits.
-            batch_ticket_count: nor more tickets than this; None for any number.
+            batch_unit_count: nor more units than this, with the same exception; None for any number.
         """
         expired: list[Ticket[T]] = []
         predicted_late: int | None = None
@@ -131,10 +133,11 @@ class Scheduler(Generic[T]):
                 expired.append(first)
                 continue
             ticket_count = batch_pixel_count // first.pixel_count
-            if batch_ticket_count is not None:
-                ticket_count = min(ticket_count, batch_ticket_count)
+            if batch_unit_count is not None:
+                ticket_count = min(ticket_count, batch_unit_count // first.unit_count)
             if ticket_count > 1 and self.queued_ticket_count > 1:
-                return Decision(self._batch(first, ticket_count, batch_pixel_count, now_s, expired), expired)
+                budget = (batch_pixel_count, inf if batch_unit_count is None else batch_unit_count)
+                return Decision(self._batch(first, ticket_count, budget, now_s, expired), expired)
             self._run(first)
             return Decision((first,), expired)
         if predicted_late is not None:
@@ -170,9 +173,17 @@ class Scheduler(Generic[T]):
         return first
 
     def _batch(
-        self, first: Ticket[T], ticket_count: int, pixel_count: int, now_s: float, expired: list[Ticket[T]]
+        self,
+        first: Ticket[T],
+        ticket_count: int,
+        budget: tuple[int, float],
+        now_s: float,
+        expired: list[Ticket[T]],
     ) -> list[Ticket[T]]:
         """Runs ``first`` and fills its batch in the order of turns with tickets of its group.
+
+        ``ticket_count`` is what the batch would hold if all were as large as the first; the budget is in pixels and
+        units.
 
         A class or a client stops filling where it would be more than the batch's worth past its quantum of the
         present round. The batch ends as a whole, so it stops growing where it would end after a member's deadline.
@@ -183,7 +194,7 @@ class Scheduler(Generic[T]):
         sources = [(each, group) for each in self._classes if (group := each.groups.get(first.group)) is not None]
         self._run(first)
         batch = [first]
-        pixel_count -= first.pixel_count
+        pixel_count, unit_count = budget[0] - first.pixel_count, budget[1] - first.unit_count
         ends_s, deadline_s = now_s + first.cost_s, first.deadline_s
         while len(batch) < ticket_count and sources:
             source = min(sources, key=_round_of_source)
@@ -206,7 +217,8 @@ class Scheduler(Generic[T]):
             ends_s += ticket.cost_s
             deadline_s = min(deadline_s, ticket.deadline_s)
             pixel_count -= ticket.pixel_count
-            if ends_s > deadline_s or pixel_count < 0:
+            unit_count -= ticket.unit_count
+            if ends_s > deadline_s or pixel_count < 0 or unit_count < 0:
                 break
             self._run(ticket)
             batch.append(ticket)
@@ -223,6 +235,7 @@ class Scheduler(Generic[T]):
         ticket.stack.backlog.remove(ticket, ticket.stack)
         self.queued_pixel_count -= ticket.pixel_count
         self.queued_ticket_count -= 1
+        self.queued_unit_count -= ticket.unit_count
         if not self.queued_ticket_count:
             # Nobody waits, so no class is owed anything.
             self._overrun_s = 0.0

@@ -126,8 +126,8 @@ class Settings(BaseSettings):
     batch_image_count: Annotated[int, Limit(("OPTION_INVALID",))] = Field(
         default=64, ge=1, description="Images of one DenoiseBatch."
     )
-    stream_items_in_flight: Annotated[int, Limit(effect="the server stops reading until answers are read")] = Field(
-        default=32, ge=1, description="Unanswered items of one stream."
+    stream_items_in_flight: Annotated[int, Limit(effect="the server begins no further ones until answers are read")] = (
+        Field(default=32, ge=1, description="Unanswered items of one stream.")
     )
     concurrent_streams: Annotated[int, Limit(effect="further calls wait in the client")] = Field(
         default=256, ge=1, description="Calls at once on one connection."
@@ -150,6 +150,13 @@ class Settings(BaseSettings):
 
     default_timeout_s: Annotated[float, Limit(("DEADLINE_UNREACHABLE", "DEADLINE_EXCEEDED"))] = Field(
         default=30.0, gt=0, description="Deadline of calls that have none."
+    )
+    longest_timeout_s: Annotated[
+        float, Limit(("DEADLINE_EXCEEDED",), effect="a call or item that allows itself more time gets this much")
+    ] = Field(
+        default=600.0,
+        gt=0,
+        description="Longest deadline of a call or an item of a stream. An old connection is kept for as long.",
     )
     watchdog_factor: float = Field(
         default=20.0, gt=1, description="A lane is stuck when its batch takes this many times as long as predicted."
@@ -239,6 +246,11 @@ def _contradictions(settings: Settings) -> Iterator[str]:
         yield (
             f"{named('interactive_weight')}, {named('normal_weight')}, {named('bulk_weight')}: "
             "a more urgent class must not weigh less than a less urgent one"
+        )
+    if settings.longest_timeout_s < settings.default_timeout_s:
+        yield (
+            f"{named('default_timeout_s')}: no call may take longer than {named('longest_timeout_s')}; "
+            "lower the one or raise the other"
         )
     if settings.chunked_image_pixels < settings.image_pixels:
         yield (

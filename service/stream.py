@@ -14,6 +14,7 @@ from google.rpc.status_pb2 import Status
 
 from denoised.v1 import denoised_pb2 as pb
 from service import wire
+from service.admission import Reservation
 from service.batcher import Client
 from service.convert import Recipe, Recipes, Replies, too_large
 from service.errors import (
@@ -54,16 +55,18 @@ class StreamLimits:
     """What one stream may hold.
 
     Attributes:
-        items_in_flight: unanswered items that the client has nothing more to send of; at this many the server stops
-            reading. Images whose chunks are still coming are counted apart: as many, and further ones are refused,
+        items_in_flight: unanswered items that the client has nothing more to send of; at this many no further one
+            is begun. Images whose chunks are still coming are counted apart: as many, and further ones are refused,
             because they would never come if nothing were read.
         default_timeout_s: of items that state none.
+        longest_timeout_s: of those that state more.
         message_bytes: largest answer in one message.
         chunk_bytes: of an answer that leaves in chunks.
     """
 
     items_in_flight: int
     default_timeout_s: float
+    longest_timeout_s: float
     message_bytes: int
     chunk_bytes: int
 
@@ -115,6 +118,9 @@ class ItemStream:
         # Taken and not written yet; items leave the others as soon as their answer is known.
         self._unwritten: set[Item] = set()
         self._outbox: deque[tuple[Item, bytes, Callable[[], None]]] = deque()
+        # Read, and to be taken when there is room.
+        self._held: deque[tuple[wire.Frame, Reservation | None]] = deque()
+        self._will_take_held = False
         self._is_read = False
         self._to_write = asyncio.Event()
         self._to_read = asyncio.Event()
@@ -142,13 +148,25 @@ class ItemStream:
             for item in self._unwritten:
                 self._close(item)
                 self._in_flight.leave()
+            for _, room in self._held:
+                if room is not None:
+                    room.release()
+            self._held.clear()
 
     async def _read_all(self) -> None:
+        """Frames in their order, but for cancels: these count at once, so it reads past requests that must wait.
+
+        What it has read so takes room in the memory ledger. It stops before a chunk, where an upload has no room; at
+        as many requests as may run; and where the ledger is full.
+        """
         while (message := await self._call.read()) is not None:
-            self._take(wire.read_frame(message))
-            while not self._has_room():
-                self._to_read.clear()
-                await self._to_read.wait()
+            frame = wire.read_frame(message)
+            # In the usual case nothing is asked of the ledger: who keeps to the window is never held.
+            while not self._takes_now(frame) and not self._hold(frame, len(message)):
+                await self._room()
+            del message, frame
+        while self._held:
+            await self._room()
         self._is_read = True
         for item_id in [item_id for item_id, upload in self._uploads.items() if not upload.is_complete]:
             self._end(
@@ -156,6 +174,60 @@ class ItemStream:
                 InvalidChunks("the stream ended before the image's last chunk; send all of it", field="chunk.last"),
             )
         self._to_write.set()
+
+    def _takes_now(self, frame: wire.Frame) -> bool:
+        """Takes a frame whose turn it is; False when it must wait."""
+        if isinstance(frame.content, pb.CancelItem):
+            self._take_cancel(frame)
+        elif not self._held and self._has_room():
+            self._take(frame)
+        else:
+            return False
+        return True
+
+    def _take_cancel(self, cancel: wire.Frame) -> None:
+        """At once, unless what it takes back has not begun: then right behind that, and only once."""
+        if cancel.item_id not in self._items:
+            ids = [frame.item_id for frame, _ in self._held]
+            if cancel.item_id in ids:
+                place = ids.index(cancel.item_id) + 1
+                if ids[place : place + 1] != [cancel.item_id]:
+                    self._held.insert(place, (cancel, None))
+                return
+        self._take(cancel)
+
+    def _hold(self, frame: wire.Frame, size_bytes: int) -> bool:
+        """Sets a request aside, so that what comes behind it can be read; False when that must wait."""
+        if isinstance(frame.content, wire.Chunk) or len(self._held) >= self._limits.items_in_flight:
+            return False
+        try:
+            room = self._denoiser.reserve(size_bytes)
+        except ServiceError:
+            return False
+        self._held.append((frame, room))
+        return True
+
+    async def _room(self) -> None:
+        """Returns when there may be room again."""
+        self._to_read.clear()
+        await self._to_read.wait()
+
+    def _note_room(self) -> None:
+        """Something was answered, or an upload wants data."""
+        self._to_read.set()
+        if self._held and not self._will_take_held:
+            # Not here: this is called in the middle of taking a frame, too.
+            self._will_take_held = True
+            asyncio.get_running_loop().call_soon(self._take_held)
+
+    def _take_held(self) -> None:
+        self._will_take_held = False
+        while self._held and (isinstance(self._held[0][0].content, pb.CancelItem) or self._has_room()):
+            frame, room = self._held.popleft()
+            if room is not None:
+                room.release()
+            self._take(frame)
+        self._to_read.set()
 
     def _has_room(self) -> bool:
         arriving = self._arriving()
@@ -176,7 +248,7 @@ class ItemStream:
                 except Exception as error:  # gRPC's own exceptions for a call that is gone are not public
                     raise ClientGone("an answer can't be written") from error
                 after()
-                self._to_read.set()
+                self._note_room()
             if self._is_read and not self._items:
                 return
             self._to_write.clear()
@@ -215,7 +287,7 @@ class ItemStream:
         timeout_s = self._limits.default_timeout_s if frame.timeout_s is None else frame.timeout_s
         if not timeout_s > 0:
             raise InvalidOption(f"timeout is {timeout_s} s; it must be more than 0", field="timeout")
-        deadline_s = min(self._deadline_s, self._clock() + timeout_s)
+        deadline_s = min(self._deadline_s, self._clock() + min(timeout_s, self._limits.longest_timeout_s))
         if isinstance(frame.content, wire.Split):
             item.recipe = self._recipes.of(frame.content.rest)
             item.job = Job(
@@ -233,7 +305,7 @@ class ItemStream:
                 deadline_s=deadline_s,
                 chunk_bytes=self._limits.chunk_bytes,
                 on_done=lambda end: self._done(item, end),
-                on_room=self._to_read.set,
+                on_room=self._note_room,
                 send=lambda data, last, after: self._put(item, wire.stream_chunk(item.item_id, data, last=last), after),
                 tell=lambda progress: self._put(
                     item,

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from denoised.v1 import denoised_pb2 as pb
 from service.batcher import Client
-from service.chunks import UNSENT_MOST_BYTES, Answer, Received, Send
+from service.chunks import Answer, Received, Send, unsent_most_bytes
 from service.convert import Recipe
 from service.errors import InvalidChunks
 from service.image_tiles import BandedImage
@@ -133,7 +133,7 @@ class _Untouched:
         self._answer = Answer(size_bytes, chunk_bytes=chunk_bytes, send=send, on_left=self._go_on)
         self._on_done = on_done
         self._on_room = on_room
-        self._room = denoiser.reserve(min(size_bytes, UNSENT_MOST_BYTES))
+        self._room = denoiser.reserve(min(size_bytes, unsent_most_bytes(chunk_bytes)))
 
     @property
     def wants_data(self) -> bool:
@@ -191,7 +191,9 @@ class _Rows:
         self._tell = tell
         self._outcome: Outcome | None = None
         self._job = Job(order, b"", client, deadline_s, self._computed)
-        self._allow = denoiser.start_rows(self._job, self._image, on_tile=self._tile_done)
+        self._allow = denoiser.start_rows(
+            self._job, self._image, on_tile=self._tile_done, unsent_bytes=unsent_most_bytes(chunk_bytes)
+        )
 
     @property
     def wants_data(self) -> bool:
@@ -300,7 +302,7 @@ class _Whole:
             # The image that they make up has a room of its own.
             self._room.release()
             self._job = Job(self._order, data, self._client, self._deadline_s, self._computed)
-            self._denoiser.start(self._job, in_chunks=True)
+            self._denoiser.start(self._job, in_chunks=True, unsent_bytes=unsent_most_bytes(self._chunk_bytes))
 
     def close(self) -> None:
         self._data = bytearray()

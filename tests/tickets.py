@@ -17,8 +17,9 @@ def ticket(
     pixel_count: int = 1,
     cost_s: float = 1.0,
     deadline_s: float = math.inf,
+    unit_count: int = 1,
 ) -> Ticket[int]:
-    return Ticket(item, client, service_class, group, pixel_count, cost_s, deadline_s)
+    return Ticket(item, client, service_class, group, pixel_count, cost_s, deadline_s, unit_count)
 
 
 def tickets(count: int, **properties: Any) -> list[Ticket[int]]:

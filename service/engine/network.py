@@ -6,6 +6,7 @@ load time. Lanes of several threads have a pool each, and so a session each. The
 """
 
 import hashlib
+import math
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -133,26 +134,31 @@ class OnnxEngine:
         """Runs what takes the most memory, on all lanes at once, so that the arena has grown before requests come.
 
         On a CPU nothing is compiled for a shape: after the largest batch, another shape's first run takes as long as
-        its later ones. A GPU's libraries choose an algorithm for each shape, so there every shape runs once.
+        its later ones. So the largest runs once, and what is timed is a batch that fills the pixel budget, which no
+        large unit makes slow. A GPU's libraries choose an algorithm for each shape, so there every shape runs once.
 
         Returns:
-            The largest batch and the time that the slowest lane took for it, warm.
+            The fullest batch within the budget, or the smallest unit where none is, and the time that the slowest
+            lane took for it.
         """
         if self._options.provider == "cuda":
             for height_px, width_px in self.unit_shapes():
                 self._session_of_lane[0].run(self._outputs, {INPUT_NAME: self._zeros(height_px, width_px, 1)})
-        height_px, width_px, count = max(
-            ((height, width, self._options.unit_count(height, width)) for height, width in self.unit_shapes()),
-            key=lambda batch: (batch[0] * batch[1] * batch[2], batch[0] * batch[1]),
-        )
-        units = self._zeros(height_px, width_px, count)
+        batches = [
+            (height_px, width_px, self._options.unit_count(height_px, width_px))
+            for height_px, width_px in self.unit_shapes()
+        ]
+        within = [batch for batch in batches if math.prod(batch) <= self._options.batch_pixel_count]
+        largest = self._zeros(*max(batches, key=_size))
+        timed = max(within, key=_size) if within else min(batches, key=_size)
+        units = self._zeros(*timed)
         lanes = range(self._options.lane_count)
         with ThreadPoolExecutor(len(lanes), thread_name_prefix="warm-up") as threads:
-            list(threads.map(lambda lane: self._seconds(units, lane), lanes))
+            list(threads.map(lambda lane: self._seconds(largest, lane), lanes))
             seconds = max(threads.map(lambda lane: self._seconds(units, lane), lanes))
         if self._sessions[-1] is not self._sessions[0]:
             self.run(units[:1], lane=-1)
-        return TimedBatch(height_px, width_px, count, seconds)
+        return TimedBatch(*timed, seconds)
 
     def _seconds(self, units: Units, lane: int) -> float:
         start_s = time.perf_counter()
@@ -161,3 +167,9 @@ class OnnxEngine:
 
     def _zeros(self, height_px: int, width_px: int, count: int) -> Units:
         return np.zeros((count, self.contract.channels, height_px, width_px), np.float32)
+
+
+def _size(batch: tuple[int, int, int]) -> tuple[int, int, int]:
+    """Pixels of a batch of (height, width, count), then of a unit, then how near that is to a square."""
+    height_px, width_px, _ = batch
+    return math.prod(batch), height_px * width_px, min(height_px, width_px)

@@ -69,7 +69,7 @@ def _session_options(provider: Provider, thread_count: int) -> ort.SessionOption
     options.intra_op_num_threads = thread_count
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-    # Patterns are kept for each shape, and there are a hundred shapes.
+    # Patterns are kept for each shape, and there are more than a hundred shapes.
     options.enable_mem_pattern = False
     options.log_severity_level = _ERRORS_ONLY
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")

@@ -29,16 +29,20 @@ def settings(light: Oracle, light_store: Path) -> dict[str, object]:
 def measured(settings: dict[str, object], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What a run of the command wrote."""
     path = tmp_path_factory.mktemp("profile") / "profile.json"
+    done = _profile(path, **settings)
+    assert done.returncode == 0, done.stderr
+    assert "images/s" in done.stdout
+    profile: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return profile
+
+
+def _profile(path: Path, **settings: object) -> "subprocess.CompletedProcess[str]":
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join((str(_REPOSITORY), str(_REPOSITORY / "proto"))),
         **{f"DENOISED_{name.upper()}": str(value) for name, value in settings.items()},
     }
     command = [sys.executable, "-m", "service", "profile", "--repeats", "1", "--to", str(path)]
-    done = subprocess.run(command, cwd=_REPOSITORY, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "images/s" in done.stdout
-    profile: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return profile
+    return subprocess.run(command, cwd=_REPOSITORY, env=environment, capture_output=True, text=True, check=False)
 
 
 def _written(profile: dict[str, Any], folder: Path) -> Path:
@@ -55,6 +59,16 @@ def test_every_shape_of_the_network_is_measured(measured: dict[str, Any], light:
     assert [(shape["height_px"], shape["width_px"]) for shape in model["shapes"]] == [
         (height_px, width_px) for height_px in edges_px for width_px in edges_px
     ]
+
+
+def test_what_shall_run_on_a_gpu_is_never_measured_on_the_cpu(settings: dict[str, object], tmp_path: Path) -> None:
+    """With the onnxruntime for CPUs, as it is installed."""
+    path = tmp_path / "profile.json"
+    done = _profile(path, **settings, provider="cuda")
+    assert done.returncode == 1
+    assert "nothing was measured" in done.stderr
+    assert "shall run on CUDAExecutionProvider" in done.stderr
+    assert not path.exists()
 
 
 def test_a_service_foretells_from_it(measured: dict[str, Any], settings: dict[str, object], tmp_path: Path) -> None:

@@ -16,8 +16,11 @@ from training.errors import ExportError
 from training.export.gate import image_of, rounded
 from training.export.pictures import noisy_pictures
 
-# Common sizes first; the largest, 512 and a halo, makes 1024 exactly two tiles.
+# Images of up to 512 pixels are one unit of about their own size.
 _BASE_EDGES_PX: Final = (64, 96, 128, 192, 256, 320, 384, 448, 512)
+# Beyond: sides of images of 1, 12, 100 and 4 megapixels, and how many tiles shall cover them without a rest. What an
+# edge costs beside that is time: units run to their end, and whoever comes meanwhile waits (docs/adr/0017).
+_SPLIT_SIDES: Final = ((1024, 2), (3000, 5), (10_000, 16), (2048, 3))
 _LARGEST_HALO_PX: Final = 128
 _SEAM_SEVERITIES: Final = (0.1, 0.5, 0.9)
 _SEAM_PICTURE_COUNT: Final = 24
@@ -73,13 +76,25 @@ def measure(
     )
     images = [picture.noisy for picture in pictures]
     halo_px, tiling = measure_halo(session, images, multiple_px=multiple_px)
-    edges = [edge for edge in _BASE_EDGES_PX if edge % multiple_px == 0]
     return Extent(
-        unit_edges_px=(*edges, edges[-1] + halo_px),
+        unit_edges_px=unit_edges_px(halo_px=halo_px, multiple_px=multiple_px),
         halo_px=halo_px,
         receptive_field_px=measure_receptive_field(session, channels=channels, multiple_px=multiple_px),
         tiling=tiling,
     )
+
+
+def unit_edges_px(*, halo_px: int, multiple_px: int) -> tuple[int, ...]:
+    """The sides that units may have, ascending: those of small images, and those that cut large ones with little rest.
+
+    Args:
+        halo_px: what tiles read beyond their own, 0 or more; a multiple of ``multiple_px``.
+        multiple_px: what every side is a multiple of.
+    """
+    whole = {edge for edge in _BASE_EDGES_PX if edge % multiple_px == 0}
+    # n tiles that overlap by two halos each.
+    shared = {-(-(side + 2 * halo_px * (n - 1)) // (n * multiple_px)) * multiple_px for side, n in _SPLIT_SIDES}
+    return tuple(sorted(whole | shared))
 
 
 def measure_halo(

@@ -32,7 +32,7 @@ from service.types import Units
 R = TypeVar("R")
 
 EDGE_PX, HALO_PX = 16, 4
-DEFAULT_TIMEOUT_S = 60.0
+DEFAULT_TIMEOUT_S, LONGEST_TIMEOUT_S = 60.0, 90.0
 MEMORY_BYTES = 64 * 1024 * 1024
 
 
@@ -202,14 +202,15 @@ class Call:
         self.wire = Wire()
         self.codes: list[int] = []
         used = service.denoiser if denoiser is None else cast("Denoiser", denoiser)
+        self.recipes = Recipes(registry=service.registry, denoiser=used)
         stream = ItemStream(
             self.wire,
             denoiser=used,
-            recipes=Recipes(registry=service.registry, denoiser=used),
+            recipes=self.recipes,
             replies=Replies(),
             client=Client("alice", "alice:1"),
             deadline_s=deadline_s,
-            limits=StreamLimits(items_in_flight, DEFAULT_TIMEOUT_S, message_bytes, chunk_bytes),
+            limits=StreamLimits(items_in_flight, DEFAULT_TIMEOUT_S, LONGEST_TIMEOUT_S, message_bytes, chunk_bytes),
             lifecycle=service.lifecycle,
             in_flight=service.in_flight,
             clock=service.clock,

@@ -411,10 +411,21 @@ async def test_a_large_image_queues_a_few_units_at_a_time_and_is_counted_as_a_wh
     bench.assert_nothing_left()
 
 
-async def test_packs_count_as_one_of_the_units_that_wait() -> None:
+async def test_an_image_stages_packs_and_the_metrics_count_their_units() -> None:
     bench = Bench(units_in_batch=2, staged_units=3)
     bench.submit(Picture(*range(10)), pack_count=2)
     assert bench.metric("queued_pixels") == 6 * GROUP.pixel_count
+    assert bench.metric("queued_units") == 6
+
+
+async def test_a_batch_of_packs_holds_no_more_units_than_it_may() -> None:
+    bench = Bench(units_in_batch=100, batch_units=6)
+    works = [bench.submit(Picture(*range(start, start + 4)), pack_count=4) for start in (0, 10, 20)]
+    await bench.run_all()
+    for work in works:
+        work.assert_right()
+    assert [len(batch) for batch in bench.network.batches] == [4, 4, 4]
+    bench.assert_nothing_left()
 
 
 async def test_an_image_in_parts_runs_what_is_there() -> None:

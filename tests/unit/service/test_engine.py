@@ -3,6 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from denoised.contract import GoldenPair, ModelContract
 from denoised.seal import seal
 from service.engine import WIDE_LANE, EngineOptions, ModelRefused, OnnxEngine, engine_options
 from service.engine.sessions import open_session
+from service.types import Units
 
 pytest.importorskip("onnx", reason="model files are made with onnx, which the extra 'training' brings")
 
@@ -181,15 +183,30 @@ def test_a_run_that_fails_raises_and_the_lane_goes_on(tmp_path: Path, contract: 
 
 
 @pytest.mark.parametrize(
-    ("batch_pixel_count", "side_px", "count"), [(64 * 64, 64, 1), (3 * 64 * 64, 64, 3), (1, 64, 1)]
+    ("batch_pixel_count", "side_px", "count", "most_px"),
+    [
+        pytest.param(64 * 64, 64, 1, 64 * 64, id="the largest unit fills the budget"),
+        pytest.param(3 * 64 * 64, 64, 3, 3 * 64 * 64, id="several do"),
+        pytest.param(32 * 32, 32, 1, 64 * 64, id="the largest unit is beyond it"),
+        pytest.param(1, 16, 1, 64 * 64, id="every unit is"),
+    ],
 )
-def test_warming_up_runs_the_batch_with_the_most_pixels(
-    tmp_path: Path, contract: ModelContract, batch_pixel_count: int, side_px: int, count: int
+def test_warming_up_runs_the_most_pixels_on_each_lane_and_times_a_batch_within_the_budget(
+    tmp_path: Path, contract: ModelContract, batch_pixel_count: int, side_px: int, count: int, most_px: int
 ) -> None:
     options = replace(TWO_LANES, batch_pixel_count=batch_pixel_count)
-    batch = loaded(tmp_path, dimmer(contract, gain=0.5), options).warm_up()
+    engine = loaded(tmp_path, dimmer(contract, gain=0.5), options)
+    run, largest_px = engine.run, {0: 0, 1: 0, WIDE_LANE: 0}
+
+    def watched(units: Units, *, lane: int) -> tuple[Units, Units | None]:
+        largest_px[lane] = max(largest_px[lane], units[:, 0].size)
+        return run(units, lane=lane)
+
+    with patch.object(engine, "run", watched):
+        batch = engine.warm_up()
     assert (batch.height_px, batch.width_px, batch.count) == (side_px, side_px, count)
     assert batch.seconds > 0
+    assert largest_px[0] == largest_px[1] == most_px
 
 
 def test_a_gpu_that_this_runtime_cannot_use_is_refused_with_the_remedy(tmp_path: Path, contract: ModelContract) -> None:

@@ -85,7 +85,7 @@ def test_values_are_shown_for_people_and_exactly(name: str, value: float, shown:
                 "ENGINE_STUCK once no lane is left"
             ),
         ),
-        ("stream_items_in_flight", "the server stops reading until answers are read"),
+        ("stream_items_in_flight", "the server begins no further ones until answers are read"),
     ],
 )
 def test_a_row_says_what_a_client_sees(name: str, seen: str) -> None:

@@ -29,7 +29,7 @@ from service.errors import (
 )
 from service.image_tiles import BandedImage
 from service.job import Findings, Job, Options, Outcome, RawOrder
-from service.metrics import Drop, Metrics, Stage
+from service.metrics import Drop, Metrics, Stage, Verdict
 from service.types import Container, Image, ImageHeader, Samples, ServiceClass
 from tests.unit.service.denoiser_bench import (
     ALICE,
@@ -453,6 +453,27 @@ async def test_without_strength_an_image_comes_back_as_it_came(
     assert outcome.timings == (0.0,) * 5
     assert bench.engine.shapes == []
     assert not bench.has_room_taken
+
+
+async def test_without_strength_no_time_of_the_network_is_charged_or_waited_for(
+    contract: ModelContract, metrics: Metrics
+) -> None:
+    bench = Bench(contract, metrics, seconds_per_pixel=1.0)
+    ahead = bench.raw_job(noise((32, 32, 3)))
+    bench.start(ahead)
+    await bench.settle()
+    offered_s = metrics.offered_work_seconds[Verdict.ADMITTED].value
+    job = bench.raw_job(noise((32, 32, 3)), Options(strength=0.0, output_container=Container.PNG), deadline_s=1e3)
+    bench.start(job)
+    assert metrics.offered_work_seconds[Verdict.ADMITTED].value == offered_s
+    assert (bench.admission.pending_count, bench.admission.request_count) == (1, 2)
+    await bench.settle()
+    (end,) = bench.ends[job]
+    assert isinstance(end, Outcome)
+    bench.denoiser.close(job)
+    await bench.run_all()
+    bench.denoiser.close(ahead)
+    assert bench.admission.reserved_bytes == 0
 
 
 async def test_without_strength_another_container_is_all_that_changes(bench: Bench) -> None:

@@ -43,9 +43,18 @@ def test_a_batch_is_filled_up_to_its_pixels() -> None:
 
 def test_a_batch_is_filled_up_to_its_tickets() -> None:
     queue = loaded(tickets(5))
-    assert items(queue.poll(0.0, batch_pixel_count=100, batch_ticket_count=3)) == [0, 1, 2]
-    assert items(queue.poll(0.0, batch_pixel_count=100, batch_ticket_count=1)) == [3]
-    assert items(queue.poll(0.0, batch_pixel_count=100, batch_ticket_count=None)) == [4]
+    assert items(queue.poll(0.0, batch_pixel_count=100, batch_unit_count=3)) == [0, 1, 2]
+    assert items(queue.poll(0.0, batch_pixel_count=100, batch_unit_count=1)) == [3]
+    assert items(queue.poll(0.0, batch_pixel_count=100, batch_unit_count=None)) == [4]
+
+
+def test_a_batch_is_filled_by_units_and_not_by_tickets() -> None:
+    queue = loaded(ticket(number, unit_count=count) for number, count in enumerate((3, 2, 4, 7, 1)))
+    assert queue.queued_unit_count == 17
+    assert items(queue.poll(0.0, batch_pixel_count=100, batch_unit_count=6)) == [0, 1]
+    assert items(queue.poll(0.0, batch_pixel_count=100, batch_unit_count=6)) == [2]
+    assert items(queue.poll(0.0, batch_pixel_count=100, batch_unit_count=6)) == [3], "one ticket always fits"
+    assert queue.queued_unit_count == 1
 
 
 def test_a_ticket_larger_than_a_batch_runs_alone() -> None:

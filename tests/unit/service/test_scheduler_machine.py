@@ -96,13 +96,11 @@ class _Machine(RuleBasedStateMachine):
     def time_passes(self, step_s: float) -> None:
         self.now_s += step_s
 
-    @rule(batch_pixel_count=st.integers(1, 40), batch_ticket_count=st.none() | st.integers(1, 8))
-    def poll(self, batch_pixel_count: int, batch_ticket_count: int | None) -> None:
+    @rule(batch_pixel_count=st.integers(1, 40), batch_unit_count=st.none() | st.integers(1, 8))
+    def poll(self, batch_pixel_count: int, batch_unit_count: int | None) -> None:
         before = list(self.waiting)
         turn_of = {each.item: self.turn(each) for each in before}
-        decision = self.queue.poll(
-            self.now_s, batch_pixel_count=batch_pixel_count, batch_ticket_count=batch_ticket_count
-        )
+        decision = self.queue.poll(self.now_s, batch_pixel_count=batch_pixel_count, batch_unit_count=batch_unit_count)
         batch = decision.batch
         for each in (*decision.expired, *batch):
             self.leaves(each)
@@ -119,11 +117,11 @@ class _Machine(RuleBasedStateMachine):
         assert len({each.group for each in batch}) == 1
         assert not any(self.is_late(each) for each in batch[1:])
         assert len(batch) == 1 or sum(each.pixel_count for each in batch) <= batch_pixel_count
-        assert len(batch) <= (batch_ticket_count or math.inf)
+        assert len(batch) <= (batch_unit_count or math.inf)
         if len(batch) > 1:
             ends_s = self.now_s + sum(each.cost_s for each in batch)
             assert all(ends_s <= each.deadline_s for each in batch)
-        self.largest_s = max(self.largest_s, self.worth_s(first, batch_pixel_count, batch_ticket_count))
+        self.largest_s = max(self.largest_s, self.worth_s(first, batch_pixel_count, batch_unit_count))
         self.left_in_order(decision, turn_of, before)
         for each in batch:
             by_client = self.got_by_client[each.service_class]
@@ -211,8 +209,8 @@ class _Machine(RuleBasedStateMachine):
         return each.deadline_s <= self.now_s or self.now_s + each.cost_s > each.deadline_s
 
     @staticmethod
-    def worth_s(first: Ticket[int], batch_pixel_count: int, batch_ticket_count: int | None) -> float:
-        ticket_count = min(batch_pixel_count // first.pixel_count, batch_ticket_count or batch_pixel_count)
+    def worth_s(first: Ticket[int], batch_pixel_count: int, batch_unit_count: int | None) -> float:
+        ticket_count = min(batch_pixel_count // first.pixel_count, batch_unit_count or batch_pixel_count)
         return first.cost_s * max(1, ticket_count)
 
     @staticmethod

@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 
 from denoised.contract import ModelContract
 from denoised.v1 import denoised_pb2 as pb
+from service.admission import Reservation
 from service.errors import ClientGone, InvalidMessage, QueueFull
 from service.job import NO_TIME, Findings, Geometry, Job, Options, Outcome
 from service.lifecycle import State
 from service.registry import Model
 from service.types import Container, ImageHeader
-from tests.unit.service.streams import DEFAULT_TIMEOUT_S, Call, Service, cancel, raw, turn
+from tests.unit.service.streams import DEFAULT_TIMEOUT_S, LONGEST_TIMEOUT_S, Call, Service, cancel, raw, turn
 
 WIDTH_PX = 160
 """Of the images here, which have one row; wide enough for the longest id."""
@@ -43,6 +44,9 @@ class HandDenoiser:
         item_id = bytes(job.data).decode().rstrip()
         assert item_id not in self.running
         self.running[item_id] = job
+
+    def reserve(self, size_bytes: int) -> Reservation:
+        return self._service.denoiser.reserve(size_bytes)
 
     def close(self, job: Job) -> None:
         item_id = bytes(job.data).decode().rstrip()
@@ -339,6 +343,14 @@ async def test_an_item_has_its_own_time_or_the_default_and_never_more_than_the_s
     await turn()
 
 
+async def test_an_item_of_a_stream_without_a_deadline_gets_no_more_than_the_longest_time(bench: Bench) -> None:
+    await bench.call.send(lasting(request("long"), LONGEST_TIMEOUT_S + 1), request("default"))
+    deadlines_s = {item_id: job.deadline_s - bench.service.clock() for item_id, job in bench.denoiser.running.items()}
+    assert deadlines_s == {"long": LONGEST_TIMEOUT_S, "default": DEFAULT_TIMEOUT_S}
+    await bench.finish("long", "default")
+    await bench.call.end()
+
+
 @pytest.mark.parametrize("timeout_s", [0.0, -1.0])
 async def test_a_time_that_is_not_positive_is_refused(bench: Bench, timeout_s: float) -> None:
     await bench.call.send(lasting(request("a"), timeout_s))
@@ -392,10 +404,10 @@ async def test_the_reader_stops_at_the_limit_and_goes_on_when_an_answer_is_out(
     bench = bench_of(items_in_flight=2)
     await bench.call.send(*(request(str(number)) for number in range(9)))
     assert bench.running_ids == ["0", "1"]
-    assert bench.call.wire.read_count == 2
+    assert bench.call.wire.read_count == 5, "as many wait as run, and one is in hand"
     await bench.finish("1")
     assert bench.running_ids == ["0", "2"]
-    assert bench.call.wire.read_count == 3
+    assert bench.call.wire.read_count == 6
     while bench.running_ids:
         await bench.finish(*bench.running_ids)
     await bench.call.end()
@@ -408,7 +420,7 @@ async def test_a_client_that_does_not_read_its_answers_gets_no_further_items_in(
     await bench.call.send(*(request(str(number)) for number in range(9)))
     await bench.finish("0", "1")
     assert bench.running_ids == []
-    assert bench.call.wire.read_count == 2
+    assert bench.call.wire.read_count == 5
     bench.call.wire.is_open.set()
     await turn()
     while bench.running_ids:
@@ -421,12 +433,48 @@ async def test_refused_items_count_too_so_a_flood_of_them_is_held_back(bench_of:
     bench = bench_of(items_in_flight=2)
     bench.call.wire.is_open.clear()
     await bench.call.send(*(pb.DenoiseStreamRequest(item_id=str(number)) for number in range(50)))
-    assert bench.call.wire.read_count == 2
+    assert bench.call.wire.read_count == 5
     bench.call.wire.is_open.set()
     for _ in range(10):
         await turn()
     await bench.call.end()
     assert bench.answered_ids() == [str(number) for number in range(50)]
+
+
+async def test_a_cancel_counts_at_once_though_no_more_items_are_let_in(bench_of: Callable[..., Bench]) -> None:
+    bench = bench_of(items_in_flight=2)
+    await bench.call.send(*(request(str(number)) for number in range(4)), cancel("1"))
+    assert bench.denoiser.closed_ids[0] == "1"
+    assert bench.call.results() == [("1", Code.CANCELLED)]
+    assert bench.running_ids == ["0", "2"]
+    await bench.finish("0", "2")
+    await bench.finish("3")
+    await bench.call.end()
+    assert await bench.service.is_idle()
+
+
+async def test_a_cancel_of_an_item_that_waits_its_turn_spares_it_the_network(bench_of: Callable[..., Bench]) -> None:
+    bench = bench_of(items_in_flight=1)
+    await bench.call.send(request("0"), request("1"), cancel("1"), cancel("1"))
+    assert bench.running_ids == ["0"]
+    await bench.finish("0")
+    assert bench.running_ids == []
+    assert bench.call.results() == [("0", Code.OK), ("1", Code.CANCELLED)]
+    await bench.call.end()
+    assert await bench.service.is_idle()
+
+
+async def test_items_that_wait_their_turn_are_in_the_ledger_and_stop_where_it_is_full(contract: ModelContract) -> None:
+    service = Service(contract, memory_bytes=2 * WIDTH_PX)
+    denoiser = HandDenoiser(service)
+    call = Call(service, denoiser=denoiser, items_in_flight=4)
+    await call.send(*(request(str(number)) for number in range(9)))
+    assert sorted(denoiser.running) == ["0", "1", "2", "3"]
+    assert 0 < service.admission.reserved_bytes <= 2 * WIDTH_PX
+    assert call.wire.read_count == 6
+    call.served.cancel()
+    await turn()
+    assert service.admission.reserved_bytes == 0
 
 
 # --- calls that break -------------------------------------------------------------------------------------------------

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from denoised.contract import ModelContract
 from denoised.v1 import denoised_pb2 as pb
 from service import codec
+from service.image_tiles import BandedImage
+from service.job import RawOrder
 from service.lifecycle import State
 from service.types import Container, Image
 from tests.unit.service.streams import EDGE_PX, Call, Service, cancel, chunk, raw, turn
@@ -541,7 +543,8 @@ async def test_what_goes_back_untouched_waits_for_the_client_too(call: Call) -> 
     call.wire.is_open.clear()
     data = noise(8, UNSENT_BYTES)
     await call.send(header("a", raw(8, UNSENT_BYTES), strength=0.0), *chunks("a", data, 1000))
-    assert (call.wire.read_count - 1) * 1000 == UNSENT_BYTES
+    # The header came before them, and one more is in hand.
+    assert (call.wire.read_count - 2) * 1000 == UNSENT_BYTES
     call.wire.is_open.set()
     for _ in range(40):
         await turn()
@@ -567,6 +570,45 @@ async def test_the_room_of_a_file_is_what_it_announced_until_it_is_an_image(call
     assert call.service.admission.reserved_bytes > len(data)
     await call.run_lane()
     await call.end()
+    assert await call.service.is_idle()
+
+
+@pytest.mark.usefixtures("little_unsent")
+@pytest.mark.parametrize("strength", [0.0, 1.0])
+async def test_what_waits_for_the_client_of_an_answer_has_room_of_its_own(call: Call, strength: float) -> None:
+    """Messages that have not left are copies, beside what the image itself holds."""
+    height_px, width_px = 80 * STEP_PX, 50
+    image = raw(height_px, width_px)
+    recipe = call.recipes.of_header(header("a", image).header)
+    order = recipe.order
+    assert isinstance(order, RawOrder)
+    held_bytes = BandedImage.held_bytes(order.geometry.header, order.geometry.plan) if strength else 0
+    call.wire.is_open.clear()
+    await call.send(header("a", image, strength=strength))
+    assert call.service.admission.reserved_bytes >= held_bytes + UNSENT_BYTES
+    await call.send(*chunks("a", noise(height_px, width_px), width_px * STEP_PX))
+    await call.run_lane()
+    call.wire.is_open.set()
+    for _ in range(40):
+        await call.run_lane()
+    await call.end()
+    assert await call.service.is_idle()
+
+
+@pytest.mark.usefixtures("little_unsent")
+@pytest.mark.parametrize("strength", [0.0, 1.0])
+async def test_so_has_what_waits_of_a_file_until_its_result_has_left(call: Call, strength: float) -> None:
+    data = png(200, 101)
+    call.wire.is_open.clear()
+    await call.send(header("a", as_png(), len(data), strength=strength), *chunks("a", data))
+    await call.run_lane()
+    samples_bytes = 200 * 101
+    assert call.service.admission.reserved_bytes >= len(data) + UNSENT_BYTES + 2 * samples_bytes * bool(strength)
+    call.wire.is_open.set()
+    for _ in range(40):
+        await turn()
+    await call.end()
+    assert call.data("a")
     assert await call.service.is_idle()
 
 

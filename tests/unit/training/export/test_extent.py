@@ -3,13 +3,15 @@
 import numpy as np
 import onnx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from onnx import helper
 
 from denoised.noise import keyed_rng
 from tests.unit.training.export.small import box, identity, image_model
 from training.errors import ExportError
 from training.export import onnx_file
-from training.export.extent import measure_halo, measure_receptive_field
+from training.export.extent import measure_halo, measure_receptive_field, unit_edges_px
 
 pytestmark = pytest.mark.training
 
@@ -63,3 +65,23 @@ def test_a_global_operation_is_refused_because_no_halo_hides_it() -> None:
     image = np.full((1, 3, 320, 320), 0.1, dtype=np.float32)
     with pytest.raises(ExportError, match="global operation"):
         measure_halo(_ShiftedAtTheBorder(), [image], multiple_px=8)
+
+
+def test_the_units_of_a_halo_of_40_cut_common_sides_without_a_rest() -> None:
+    """By hand: n tiles that overlap by 80 pixels, in multiples of 8."""
+    edges_px = unit_edges_px(halo_px=40, multiple_px=8)
+    assert edges_px == (64, 96, 128, 192, 256, 320, 384, 448, 512, 552, 664, 704, 736)
+    assert (552 * 2 - 80, 664 * 5 - 4 * 80, 736 * 3 - 2 * 80) == (1024, 3000, 2048)
+    assert 704 * 16 - 15 * 80 == 10_064
+
+
+@given(multiple_px=st.sampled_from([1, 2, 4, 8, 16, 32]), halo_count=st.integers(0, 16))
+def test_units_fit_every_halo_and_multiple(multiple_px: int, halo_count: int) -> None:
+    """The contract's rules, and what the largest unit may cost: memory and a lane's time follow its pixels."""
+    halo_px = multiple_px * min(halo_count, 128 // multiple_px)
+    edges_px = unit_edges_px(halo_px=halo_px, multiple_px=multiple_px)
+    assert list(edges_px) == sorted(set(edges_px))
+    assert all(edge % multiple_px == 0 for edge in edges_px)
+    assert 2 * halo_px < edges_px[-1] < 900
+    for side_px, count in ((1024, 2), (2048, 3)):
+        assert any(0 <= edge * count - 2 * halo_px * (count - 1) - side_px < count * multiple_px for edge in edges_px)

@@ -27,6 +27,7 @@ from training.evaluation.store import save_estimates, save_evaluation
 from training.export import gate
 from training.export.card import model_card
 from training.export.evidence import Evidence
+from training.export.extent import unit_edges_px
 from training.export.graphs import DECODER_FILE, ENCODER_FILE
 from training.export.publish import Exported, export
 from training.networks import LatentNetwork
@@ -94,7 +95,7 @@ def test_the_published_file_carries_a_contract_that_was_measured(exported: Expor
     assert contract.capabilities == ("denoise",)
     assert contract.levels == pack.manifest.levels
     assert contract.training_data_digest == pack.manifest.digest
-    assert contract.unit_edges_px[-1] == 512 + contract.halo_px
+    assert contract.unit_edges_px == unit_edges_px(halo_px=contract.halo_px, multiple_px=contract.size_multiple_px)
     assert 3 <= contract.receptive_field_px < 200
     assert contract.parity.max_abs_difference < 1e-4
     assert contract.tiling.max_levels <= 1
