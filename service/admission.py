@@ -19,6 +19,7 @@ from typing import Final, NamedTuple, NoReturn
 from service.codec import check_size
 from service.errors import DeadlineUnreachable, ImageTooLarge, MemoryBudgetExceeded, QueueFull
 from service.metrics import Metrics, Verdict
+from service.promises import Promises
 from service.types import ImageHeader
 
 # Sooner than this, a refused client would only find the same queue.
@@ -78,10 +79,15 @@ def held_bytes(header: ImageHeader, *, encoded_bytes: int, is_raw: bool) -> int:
 
 
 class Admission:
-    """The ledgers. Owned by the event loop's thread."""
+    """The ledgers. Owned by the event loop's thread.
+
+    Attributes:
+        promises: what images that were admitted close to their deadlines took, against what was foretold.
+    """
 
     def __init__(self, limits: Limits, metrics: Metrics) -> None:
         self._limits = limits
+        self.promises = Promises()
         self._admitted_work = metrics.offered_work_seconds[Verdict.ADMITTED]
         self._refused_work = metrics.offered_work_seconds[Verdict.REFUSED]
         self.request_count = 0
@@ -116,7 +122,8 @@ class Admission:
             lane_count: lanes that work side by side.
             remaining_s: time until its deadline.
             spread: the 95 % quantile of what came true divided by what was predicted, 1 or more. A prediction with
-                this margin has to fit the deadline; the tests simulate what that does to an overload.
+                this margin has to fit the deadline, and so has one with the margin that earlier images needed on
+                their whole way; the tests simulate what that does to an overload.
 
         Raises:
             ImageTooLarge: it alone takes more memory than all images may.
@@ -139,17 +146,9 @@ class Admission:
                 )
         if self.reserved_bytes + demand.held_bytes > limits.memory_bytes:
             self._refuse_memory(demand, drain_s)
+        foretold_s = 0.0
         if self.pending_count:
-            # Units run in rounds of one for each lane.
-            own_s = demand.codec_s + demand.cost_s * -(-demand.unit_count // lane_count) / demand.unit_count
-            if self.pending_unit_count < lane_count:
-                # A lane is idle, and would stay so for the sake of a margin.
-                finish_s = own_s
-            else:
-                # What waits and what it takes itself are not both at their worst: such errors add up in quadrature.
-                finish_s = drain_s + own_s + (spread - 1.0) * hypot(drain_s, own_s)
-            if finish_s > remaining_s:
-                self._refuse_late(demand, drain_s=drain_s, own_s=own_s, finish_s=finish_s, remaining_s=remaining_s)
+            foretold_s = self._foretell(demand, drain_s, lane_count=lane_count, remaining_s=remaining_s, spread=spread)
         self._admitted_work.inc(demand.cost_s)
         self.request_count += 1
         self.reserved_bytes += demand.held_bytes
@@ -157,7 +156,7 @@ class Admission:
         self.pending_unit_count += demand.unit_count
         self.pending_bytes += demand.encoded_bytes
         self.pending_pixel_count += demand.pixel_count
-        return Reservation(self, demand.held_bytes, demand)
+        return Reservation(self, demand.held_bytes, demand, foretold_s)
 
     def admit_at_rest(self, held_bytes: int) -> "Reservation | None":
         """Room for an image that waits for nothing: no cap and no prediction refuses it. None when there is no room."""
@@ -166,6 +165,28 @@ class Admission:
         self.request_count += 1
         self.reserved_bytes += held_bytes
         return Reservation(self, held_bytes, None)
+
+    def _foretell(self, demand: Demand, drain_s: float, *, lane_count: int, remaining_s: float, spread: float) -> float:
+        """When it should be done, without a margin, where that shows whether margins are right; else 0.
+
+        Raises:
+            DeadlineUnreachable: with a margin that is after its deadline.
+        """
+        # Units run in rounds of one for each lane.
+        own_s = demand.codec_s + demand.cost_s * -(-demand.unit_count // lane_count) / demand.unit_count
+        is_idle = self.pending_unit_count < lane_count
+        if is_idle:
+            # A lane would stay idle for the sake of a margin.
+            finish_s = own_s
+        else:
+            # What waits and what it takes itself are not both at their worst: such errors add up in quadrature. What
+            # the whole way adds to them is learnt from earlier images.
+            finish_s = max(
+                drain_s + own_s + (spread - 1.0) * hypot(drain_s, own_s), (drain_s + own_s) * self.promises.margin
+            )
+        if finish_s > remaining_s:
+            self._refuse_late(demand, drain_s=drain_s, own_s=own_s, finish_s=finish_s, remaining_s=remaining_s)
+        return 0.0 if is_idle or not Promises.is_telling(drain_s + own_s, remaining_s) else drain_s + own_s
 
     def admit_to_codecs(
         self, encoded_bytes: int, *, held_bytes: int, codec_s: float, remaining_s: float
@@ -232,12 +253,14 @@ class Admission:
 class Reservation:
     """An admitted image's place in the ledgers. Each part is given back once, however often it is asked."""
 
-    __slots__ = ("_admission", "_held_bytes", "_is_reserved", "_pending")
+    __slots__ = ("_admission", "_foretold_s", "_held_bytes", "_is_reserved", "_pending")
 
-    def __init__(self, admission: Admission, held_bytes: int, pending: Demand | None) -> None:
+    def __init__(self, admission: Admission, held_bytes: int, pending: Demand | None, foretold_s: float = 0.0) -> None:
+        """``foretold_s`` is when it should be done; 0 when that says nothing about the margin."""
         self._admission = admission
         self._held_bytes = held_bytes
         self._pending = pending
+        self._foretold_s = foretold_s
         self._is_reserved = True
 
     def leave_queue(self) -> None:
@@ -249,6 +272,11 @@ class Reservation:
             ledger.pending_unit_count -= demand.unit_count
             ledger.pending_bytes -= demand.encoded_bytes
             ledger.pending_pixel_count -= demand.pixel_count
+
+    def note_computed(self, took_s: float, *, is_late: bool) -> None:
+        """Its units have run, or were given up at its deadline, so long after it was admitted."""
+        if self._foretold_s:
+            self._admission.promises.note(self._foretold_s, took_s, is_late=is_late)
 
     def resize(self, held_bytes: int) -> None:
         """From now on it takes at most ``held_bytes``.

@@ -191,6 +191,11 @@ class Job:
         if self.reservation is not None:
             self.reservation.leave_queue()
 
+    def note_computed(self, now_s: float, *, is_late: bool) -> None:
+        """Its units have run, or its deadline has passed: what it was foretold is compared with."""
+        if self.reservation is not None:
+            self.reservation.note_computed(now_s - self.arrived_at_s, is_late=is_late)
+
     def release(self) -> None:
         """Gives its room back. Nothing uses it any more, nor does it hold on to anything.
 

@@ -336,6 +336,8 @@ class Denoiser:
     ) -> Submission:
         def computed(submission: Submission, error: ServiceError | None) -> None:
             job.leave_queue()
+            if error is None or isinstance(error, DeadlineExceeded):
+                job.note_computed(self._clock(), is_late=error is not None)
             on_done(submission, error)
 
         return self._batcher.submit(

@@ -24,6 +24,7 @@ class Arrivals:
         deadline_s: what every image may take.
         variation: coefficient of variation of what images really take, log-normal.
         bias: mean of that divided by its prediction.
+        is_spread_known: whether admission is told how far batches stray; else it has to learn from its promises.
     """
 
     load: float
@@ -31,6 +32,7 @@ class Arrivals:
     deadline_s: float
     variation: float
     bias: float
+    is_spread_known: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ class Overload:
         self._arrivals = arrivals
         self._draw = random.Random(20_260_101)
         self._sigma = math.sqrt(math.log(1 + arrivals.variation**2))
-        self._spread = arrivals.bias * math.exp(1.645 * self._sigma)
+        self._spread = arrivals.bias * math.exp(1.645 * self._sigma) if arrivals.is_spread_known else 1.0
         mean_s = sum(arrivals.costs_s) / len(arrivals.costs_s)
         self._interval_s = mean_s / (arrivals.load * _LANE_COUNT)
         self._end_s = mean_s * _IMAGE_COUNT / _LANE_COUNT
@@ -108,9 +110,13 @@ class Overload:
             self._queued_s -= image.cost_s
             if image.due_s <= now_s:
                 self._late_count += 1
-                image.room.release()
+                self._end(image, now_s, is_late=True)
             else:
                 self._start(image, now_s)
+
+    def _end(self, image: _Waiting, now_s: float, *, is_late: bool) -> None:
+        image.room.note_computed(now_s - (image.due_s - self._arrivals.deadline_s), is_late=is_late)
+        image.room.release()
 
     def _start(self, image: _Waiting, now_s: float) -> None:
         self._until_s[image.number] = now_s + image.cost_s
@@ -118,7 +124,7 @@ class Overload:
 
         def finish(then_s: float) -> None:
             del self._until_s[image.number]
-            image.room.release()
+            self._end(image, then_s, is_late=then_s > image.due_s)
             if then_s <= image.due_s:
                 self._good_s += takes_s
             else:
