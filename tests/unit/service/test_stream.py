@@ -38,7 +38,8 @@ class HandDenoiser:
     def geometry(self, header: ImageHeader, model: Model, options: Options, *, in_chunks: bool = False) -> Geometry:
         return self._service.denoiser.geometry(header, model, options, in_chunks=in_chunks)
 
-    def start(self, job: Job) -> None:
+    def start(self, job: Job, *, is_alone: bool) -> None:
+        assert is_alone, "an item of a stream need not wait for others of its turn"
         if self.refusal is not None:
             raise self.refusal
         item_id = bytes(job.data).decode().rstrip()
