@@ -221,6 +221,9 @@ class Batcher:
     @property
     def running_s(self) -> float:
         """Predicted seconds of lane time until all that runs is done."""
+        if not self._running:
+            # Asked for every image; mostly nothing runs while a message's images come in.
+            return 0.0
         now_s = self._clock()
         return sum(max(0.0, b.sent_at_s + b.expected_s - now_s) for b in self._running.values())
 
