@@ -16,7 +16,7 @@ from service.registry import Model, Registry, load_models
 from service.settings import SHIPPED_MODELS_DIR, PrecisionChoice
 
 ONE_LANE = EngineOptions(lane_count=1, threads_per_lane=1)
-SHIPPED = SHIPPED_MODELS_DIR / "gaussian-base" / "1" / "model.onnx"
+SHIPPED = SHIPPED_MODELS_DIR / "gaussian-base" / "2" / "model.onnx"
 
 needs_shipped_model = pytest.mark.skipif(not SHIPPED.exists(), reason=f"no shipped model at {SHIPPED}")
 
