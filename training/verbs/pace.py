@@ -15,7 +15,7 @@ less from machine to machine than milliseconds do.
 _EXAMPLE = """\
 example:
   python -m training pace runs/models/quick/1
-  python -m training pace service/models/gaussian-base/1 --at-least 0.85
+  python -m training pace service/models/gaussian-base/2 --at-least 0.85
 """
 
 

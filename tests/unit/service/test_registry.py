@@ -16,7 +16,9 @@ from service.registry import Model, Registry, load_models
 from service.settings import SHIPPED_MODELS_DIR, PrecisionChoice
 
 ONE_LANE = EngineOptions(lane_count=1, threads_per_lane=1)
-SHIPPED = SHIPPED_MODELS_DIR / "gaussian-base" / "2" / "model.onnx"
+SHIPPED_VERSION = "2"
+SHIPPED = SHIPPED_MODELS_DIR / "gaussian-base" / SHIPPED_VERSION / "model.onnx"
+SHIPPED_KEY = ("gaussian-base", SHIPPED_VERSION)
 
 needs_shipped_model = pytest.mark.skipif(not SHIPPED.exists(), reason=f"no shipped model at {SHIPPED}")
 
@@ -102,7 +104,7 @@ def test_other_networks_in_a_models_folder_are_left_alone(tmp_path: Path) -> Non
     path = place(tmp_path, SHIPPED.read_bytes())
     for name in ("encoder.onnx", "decoder.onnx"):
         path.with_name(name).write_bytes(b"never read")
-    assert [loaded.key for loaded in load_models(tmp_path, ONE_LANE)] == [("gaussian-base", "1")]
+    assert [loaded.key for loaded in load_models(tmp_path, ONE_LANE)] == [SHIPPED_KEY]
 
 
 def place(
@@ -110,7 +112,7 @@ def place(
     model_bytes: bytes,
     *,
     name: str = "gaussian-base",
-    version: str = "1",
+    version: str = SHIPPED_VERSION,
     file_name: str = MODEL_FILE,
 ) -> Path:
     path = store / name / version / file_name
@@ -124,7 +126,7 @@ def test_a_model_in_its_place_is_loaded_and_checked(tmp_path: Path) -> None:
     place(tmp_path, SHIPPED.read_bytes())
     shutil.copy(SHIPPED, tmp_path / "gaussian-base" / "model.onnx")  # no <version>/: none of the store's
     (loaded,) = load_models(tmp_path, ONE_LANE)
-    assert loaded.key == ("gaussian-base", "1")
+    assert loaded.key == SHIPPED_KEY
     assert len(loaded.digest) == 64
     assert loaded.resident_bytes >= 0
     assert loaded.warm_batch is not None
@@ -139,17 +141,17 @@ def test_models_are_loaded_one_by_one_as_they_are_asked_for(tmp_path: Path) -> N
     place(tmp_path, SHIPPED.read_bytes())
     place(tmp_path, b"not a model", name="z")
     loading = load_models(tmp_path, ONE_LANE)
-    assert next(loading).key == ("gaussian-base", "1")
+    assert next(loading).key == SHIPPED_KEY
     loading.close()
     with pytest.raises(StopIteration):
         next(loading)
 
 
 @needs_shipped_model
-@pytest.mark.parametrize(("name", "version"), [("gaussian-base", "2"), ("other", "1")])
+@pytest.mark.parametrize(("name", "version"), [("gaussian-base", "1"), ("other", SHIPPED_VERSION)])
 def test_a_model_in_another_models_place_is_refused(tmp_path: Path, name: str, version: str) -> None:
     place(tmp_path, SHIPPED.read_bytes(), name=name, version=version)
-    with pytest.raises(ModelRefused, match="says that it is gaussian-base/1; its place in the store must be"):
+    with pytest.raises(ModelRefused, match=f"says that it is gaussian-base/{SHIPPED_VERSION}; its place in the store must be"):
         next(load_models(tmp_path, ONE_LANE))
 
 
