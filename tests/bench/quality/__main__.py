@@ -6,7 +6,6 @@ checkout, and scikit-image's. See docs/quality.md.
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,15 +99,13 @@ def _images_for(task: Task, image_set: ImageSet) -> tuple[CleanImage, ...]:
 
 def _checked(served: Served, raw: RawNetwork, images: Sequence[CleanImage], sigma: int) -> Artefacts:
     condition = Condition("gaussian", sigma, is_grey=served.model.channel_count == 1)
-    pairs = [
-        (served.answer(condition.noisy(image), sigma).samples, condition.reference(image).samples) for image in images
-    ]
+    pairs = [(served.clean(condition.noisy(image)), condition.reference(image).samples) for image in images]
     return check(
         served.name,
         pairs,
         sigma=sigma,
         contract=raw.contract,
-        served=lambda noisy: served.answer(noisy, sigma).samples,
+        served=served.clean,
         untiled=raw.answer,
     )
 
@@ -118,7 +115,7 @@ def _write_sheets(folder: Path, networks: Sequence[Served], sigma: int) -> None:
         path = folder / f"{served.model.name}-{served.model.version}.png"
         drawn = write_sheet(
             path,
-            lambda noisy, served=served: served.answer(noisy, sigma).samples,
+            served.clean,
             sigma=sigma,
             is_grey=served.model.channel_count == 1,
             takes=served.takes,
@@ -151,4 +148,4 @@ def _positive(text: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -13,7 +13,7 @@ class Anchor:
 
     Attributes:
         method: name.
-        image_set: that it was measured on.
+        image_set, image_count: that it was measured on, all of them.
         psnr_db: mean PSNR by noise level.
         gmac_per_megapixel: its cost.
         source: of weights and figures.
@@ -21,6 +21,7 @@ class Anchor:
 
     method: str
     image_set: str
+    image_count: int
     psnr_db: Mapping[int, float]
     gmac_per_megapixel: float
     source: str
@@ -35,6 +36,7 @@ ANCHORS: Final = (
     Anchor(
         "FFDNet-Clip colour",
         KODAK,
+        24,
         {15: 34.67, 25: 32.19, 50: 29.03},
         213.0,
         _SOURCE.format("trained on clipped noise"),
@@ -42,6 +44,7 @@ ANCHORS: Final = (
     Anchor(
         "FFDNet colour",
         KODAK,
+        24,
         {15: 34.38, 25: 31.65, 50: 27.37},
         213.0,
         _SOURCE.format("trained on unclipped noise"),
@@ -49,5 +52,6 @@ ANCHORS: Final = (
 )
 
 
-def anchors_of(image_set: str) -> tuple[Anchor, ...]:
-    return tuple(anchor for anchor in ANCHORS if anchor.image_set == image_set)
+def anchors_of(image_set: str, image_count: int) -> tuple[Anchor, ...]:
+    """Those of a set; of a part of it none, because the mean over a part is another figure."""
+    return tuple(a for a in ANCHORS if (a.image_set, a.image_count) == (image_set, image_count))

@@ -140,6 +140,8 @@ def grid_excess(residuals: Sequence[NDArray[np.float64]], period_px: int) -> flo
     for residual in residuals:
         values = np.atleast_3d(residual)
         rows, columns = (side // _GRID_WINDOW_PX for side in values.shape[:2])
+        if not rows or not columns:
+            continue
         cut = values[: rows * _GRID_WINDOW_PX, : columns * _GRID_WINDOW_PX]
         windows = cut.reshape(rows, _GRID_WINDOW_PX, columns, _GRID_WINDOW_PX, -1)
         # A grid's rows are alike along the columns: their mean keeps it and averages everything else away.

@@ -59,7 +59,7 @@ def document(
         "protocols": PROTOCOLS,
         "sigmas": sorted(sigmas),
         "rows": [asdict(row) for row in rows],
-        "anchors": [asdict(anchor) for anchor in anchors_of(image_set.name)],
+        "anchors": [asdict(anchor) for anchor in anchors_of(image_set.name, len(images))],
         "skipped": list(skipped),
         "artefacts": [asdict(each) for each in artefacts],
         "scores": [asdict(score) for score in scores],

@@ -45,7 +45,7 @@ class CleanImage:
 
     @property
     def megapixels(self) -> float:
-        return self.samples.shape[0] * self.samples.shape[1] / 1e6
+        return float(self.samples.shape[0] * self.samples.shape[1]) / 1e6
 
     def grey(self) -> "CleanImage":
         """The same picture as (H, W) luma, rounded to 8 bit."""
@@ -85,9 +85,16 @@ def image_sets(folders: list[Path] | None, count: int | None) -> Iterator[ImageS
 
 def photographs(count: int | None = None) -> tuple[CleanImage, ...]:
     """scikit-image's photographs: everybody has them, and pictures of them may be shown."""
-    return tuple(
-        CleanImage(name, index, getattr(skimage.data, name)()) for index, name in enumerate(_PHOTOGRAPHS[:count])
-    )
+    return tuple(_built_in(name, index) for index, name in enumerate(_PHOTOGRAPHS[:count]))
+
+
+def printed_page() -> CleanImage:
+    """scikit-image's scan of a page, with noise of its own."""
+    return _built_in("page", len(_PHOTOGRAPHS))
+
+
+def _built_in(name: str, index: int) -> CleanImage:
+    return CleanImage(name, index, getattr(skimage.data, name)())
 
 
 def _from_folder(folder: Path, count: int | None) -> Iterator[CleanImage]:

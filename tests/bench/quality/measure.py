@@ -63,7 +63,7 @@ def tasks(networks: Sequence[Served], classical: Sequence[Classical], sigmas: Se
     return found
 
 
-def score_task(task: Task, images: Sequence[CleanImage], on_answer: Callable[[], None]) -> Iterator[Score]:
+def score_task(task: Task, images: Sequence[CleanImage], on_answer: Callable[[], object]) -> Iterator[Score]:
     """All scores of a task.
 
     Args:
@@ -108,7 +108,7 @@ def row_of(task: Task, scores: Sequence[Score], images: Sequence[CleanImage], ra
         is_grey_only=model.channel_count == 1,
         version=model.version,
         digest=model.digest,
-        gmac_per_megapixel=model.gmac_per_megapixel,
+        gmac_per_megapixel=raw.contract.gmac_per_megapixel,
         ms_per_megapixel=cost,
         raw_ms_per_megapixel=round(1000 * float(np.median(raw_s)), 1),
     )

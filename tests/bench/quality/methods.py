@@ -75,6 +75,10 @@ class Served:
         side_px = self.model.fixed_side_px
         return has_channels and (side_px == 0 or samples.shape[:2] == (side_px, side_px))
 
+    def clean(self, noisy: Samples) -> Samples:
+        """The answer's samples alone."""
+        return self.answer(noisy, 0.0).samples
+
     def answer(self, noisy: Samples, sigma: float) -> Answer:
         file = png_of(noisy)
         began_s = time.perf_counter()
@@ -174,7 +178,7 @@ def _total_variation() -> Denoise:
     from skimage.restoration import denoise_tv_chambolle
 
     def denoise(noisy: Image, sigma: float) -> NDArray[np.floating]:
-        answer: NDArray[np.floating] = denoise_tv_chambolle(
+        answer: NDArray[np.floating] = denoise_tv_chambolle(  # type: ignore[no-untyped-call]  # scikit-image states no types
             noisy, weight=_TV_WEIGHT * max(sigma, 0.1) / LEVELS_8BIT, channel_axis=-1
         )
         return answer

@@ -66,7 +66,8 @@ class RawNetwork:
         self._session.run([IMAGE_OUTPUT_NAME], {INPUT_NAME: units})
         began_s = time.perf_counter()
         self._session.run([IMAGE_OUTPUT_NAME], {INPUT_NAME: units})
-        return (time.perf_counter() - began_s) * 1e6 / (height_px * width_px)
+        wall_s = time.perf_counter() - began_s
+        return wall_s / float(height_px * width_px) * 1e6
 
     def _padded(self, planes: Samples) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
         """(1, C, h, w) float32 with sides that the network takes."""

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import skimage.data
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 from denoised.noise import LEVELS_8BIT, Image, benchmark_noisy
-from tests.bench.quality.images import CleanImage, Samples, grey_of, photographs
+from tests.bench.quality.images import CleanImage, Samples, grey_of, photographs, printed_page
 from training.evaluation.grids import Row, crop_window, draw_sheet, residual_picture, save_png, to_png
 
 LARGEST_BYTES: Final = 400_000
@@ -43,7 +42,7 @@ class Place:
 
     def row(self, side_px: int) -> Row:
         """The crop of so many pixels a side."""
-        window = crop_window(*self.score.shape, self.score, side_px=side_px)
+        window = crop_window(self.score.shape[0], self.score.shape[1], self.score, side_px=side_px)
         noisy, output, clean = (_unit(picture[window]) for picture in (self.noisy, self.output, self.clean))
         return Row((noisy, output, clean, residual_picture(output, clean)), self.caption)
 
@@ -93,7 +92,7 @@ def _places(
     for caption, score_of in (("flattest", _flatness), ("darkest", _darkness), ("brightest", _brightness)):
         best = max(made, key=lambda each: _worst(score_of(each[3]), side_px))
         yield Place(f"{best[0]}, sigma {sigma}: {caption} place", best[1], best[2], best[3], score_of(best[3]))
-    page = CleanImage("page", len(shown), np.asarray(skimage.data.page()))
+    page = printed_page()
     if takes(page.samples):
         name, noisy, output, clean = _answered(page, answer, sigma)
         yield Place(f"{name}, sigma {sigma}: text", noisy, output, clean, -_flatness(clean))
@@ -109,7 +108,7 @@ def _answered(
 
 def _worst(score: NDArray[np.floating], side_px: int) -> float:
     """The mean of a score over the crop where it is highest."""
-    return float(score[crop_window(*score.shape, score, side_px=side_px)].mean())
+    return float(score[crop_window(score.shape[0], score.shape[1], score, side_px=side_px)].mean())
 
 
 def _square_error(output: Samples, clean: Samples) -> NDArray[np.float64]:
@@ -121,7 +120,8 @@ def _square_error(output: Samples, clean: Samples) -> NDArray[np.float64]:
 def _flatness(clean: Samples) -> NDArray[np.float64]:
     """(H, W), 0 where nothing changes and less elsewhere."""
     down, across = np.gradient(_luma(clean))
-    return -np.hypot(down, across)
+    flatness: NDArray[np.float64] = -np.hypot(down, across)
+    return flatness
 
 
 def _darkness(clean: Samples) -> NDArray[np.float64]:
