@@ -28,7 +28,9 @@ from tests.bench.quality.sheets import write_sheet
 from tests.bench.quality.table import replace_in_readme, whole_text
 
 _SIGMAS: Final = (15, 25, 50)
-_README: Final = Path(__file__).resolve().parents[3] / "README.md"
+_REPOSITORY: Final = Path(__file__).resolve().parents[3]
+_README: Final = _REPOSITORY / "README.md"
+_RESULTS: Final = _REPOSITORY / "docs" / "results"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -137,7 +139,13 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--plots-dir", type=Path, default=Path("build"), help="where quality-<set>.png goes")
     parser.add_argument("--sheets", type=Path, metavar="DIR", help="draw a sheet of pictures for each network there")
     parser.add_argument("--readme", action="store_true", help="replace the tables in the README by these")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    # The README links the files that its tables come from, and they are of whole sets.
+    if options.readme and (options.count is not None or options.json_dir.resolve() != _RESULTS):
+        parser.error(
+            "--readme quotes whole sets as docs/results has them: add --json-dir docs/results, leave out --count"
+        )
+    return options
 
 
 def _positive(text: str) -> int:

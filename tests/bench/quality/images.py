@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 from denoised.noise import LUMA
+from denoised.quality import SSIM_SMALLEST_SIDE_PX
 
 Samples = NDArray[np.uint8]
 
@@ -75,7 +76,7 @@ def image_sets(folders: list[Path] | None, count: int | None) -> Iterator[ImageS
         count: only so many images of each set, from its front; None means all.
 
     Raises:
-        SystemExit: a folder holds no images.
+        SystemExit: a folder holds no images, or one that is too small for SSIM.
     """
     for folder in folders if folders is not None else [_BESIDE] if _BESIDE.is_dir() else []:
         yield ImageSet(folder.resolve().name, tuple(_from_folder(folder, count)))
@@ -103,4 +104,8 @@ def _from_folder(folder: Path, count: int | None) -> Iterator[CleanImage]:
         raise SystemExit(f"{folder} holds no images; name a folder with PNG, JPEG or WebP files")
     for index, path in enumerate(paths[:count]):
         with PillowImage.open(path) as image:
+            if min(image.size) < SSIM_SMALLEST_SIDE_PX:
+                raise SystemExit(
+                    f"{path} is {image.width} x {image.height}; SSIM needs {SSIM_SMALLEST_SIDE_PX} pixels a side"
+                )
             yield CleanImage(path.name, index, np.asarray(image if image.mode == "L" else image.convert("RGB")))

@@ -39,6 +39,13 @@ def test_a_folder_without_images_is_named(tmp_path: Path) -> None:
         list(image_sets([tmp_path], None))
 
 
+def test_an_image_that_is_too_small_is_named(tmp_path: Path) -> None:
+    PillowImage.new("L", (10, 40)).save(tmp_path / "icon.png")
+
+    with pytest.raises(SystemExit, match=r"icon\.png is 10 x 40"):
+        list(image_sets([tmp_path], None))
+
+
 def test_grey_of_a_grey_colour_is_itself() -> None:
     grey = np.arange(256, dtype=np.uint8).reshape(16, 16)
 

@@ -8,13 +8,19 @@ import numpy as np
 import pytest
 
 from tests.bench.quality.anchors import ANCHORS, anchors_of
-from tests.bench.quality.document import Document, document, to_text
+from tests.bench.quality.document import FORMAT, Document, document, to_text
 from tests.bench.quality.images import KODAK, CleanImage, ImageSet
 from tests.bench.quality.plot import points
 from tests.bench.quality.scores import Row, Score
 from tests.bench.quality.table import main_table, protocol_table, readme_text, replace_in_readme, whole_text
 
 _SIGMAS = (15, 25)
+_REPOSITORY = Path(__file__).resolve().parents[4]
+_RECORDED = [
+    path
+    for path in sorted((_REPOSITORY / "docs" / "results").glob("quality-*.json"))
+    if json.loads(path.read_text(encoding="utf-8")).get("format") == FORMAT
+]
 
 
 def score(method: str, file: str, psnr_db: float, **others: Any) -> Score:
@@ -126,3 +132,10 @@ def test_a_readme_without_markers_is_left_alone(tree: Document, tmp_path: Path) 
     with pytest.raises(SystemExit, match="quality:begin"):
         replace_in_readme(readme, [tree])
     assert readme.read_text(encoding="utf-8") == "before\n"
+
+
+@pytest.mark.parametrize("path", _RECORDED, ids=lambda path: path.stem)
+def test_the_readme_quotes_the_recorded_results(path: Path) -> None:
+    readme = (_REPOSITORY / "README.md").read_text(encoding="utf-8")
+
+    assert readme_text([json.loads(path.read_text(encoding="utf-8"))]) in readme
