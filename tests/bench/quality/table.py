@@ -110,7 +110,7 @@ def whole_text(tree: Document) -> str:
             f"{tree['metric']}."
         ),
         main_table(tree),
-        *(f"* {a['method']}: {a['source']}." for a in tree["anchors"]),
+        *(f"\\* {a['method']}: {a['source']}." for a in tree["anchors"]),
         protocol_table(tree),
         artefact_table(tree),
         *(f"{line}." for line in tree["skipped"]),
@@ -128,7 +128,7 @@ def readme_text(trees: list[Document]) -> str:
             f"of {machine['processor']} ([figures](docs/results/quality-{tree['image_set']}.json), "
             "[what each column is](docs/quality.md)):"
         )
-        parts += [main_table(tree), *([f"* {_not_measured(tree)}"] if tree["anchors"] else []), protocol_table(tree)]
+        parts += [main_table(tree), *([f"\\* {_not_measured(tree)}"] if tree["anchors"] else []), protocol_table(tree)]
     return "\n\n".join(parts)
 
 
