@@ -78,8 +78,8 @@ lint-deploy: .venv-ops/.stamp  ## scripts, Dockerfile and manifests, without a c
 	.venv-ops/bin/checkov --quiet --compact --skip-download --framework kubernetes \
 		--skip-check $(OVERLAY_CHECKS) --file build/base.yaml
 
-quality: $(VENV)/.stamp-dev  ## what the shipped networks gain, on photographs that they never saw
-	$(RUN) tests/bench/quality.py $(ARGS)
+quality: $(VENV)/.stamp-training  ## what the served networks gain, beside classical methods; ARGS="--count 2" for a quick look, see docs/quality.md
+	$(RUN) -m tests.bench.quality $(ARGS)
 
 bench: $(VENV)/.stamp-dev  ## the service against what this machine can do; ARGS="--only s28,s64 --rounds 3", see docs/benchmarks.md
 	$(RUN) -m tests.bench $(ARGS)

@@ -184,8 +184,11 @@ def _filtered(values: NDArray[np.float64], weights: NDArray[np.float64]) -> NDAr
     """(H, W, C) filtered with the same weights along rows and columns, at the positions where they fit."""
     for axis in (0, 1):
         length = values.shape[axis] - len(weights) + 1
-        windows = (np.take(values, range(start, start + length), axis=axis) for start in range(len(weights)))
-        values = np.sum([weight * window for weight, window in zip(weights, windows, strict=True)], axis=0)
+        # Summed in place: a stack of all shifted copies would cost more than the arithmetic.
+        total = np.zeros((*values.shape[:axis], length, *values.shape[axis + 1 :]))
+        for start, weight in enumerate(weights):
+            total += weight * (values[start : start + length] if axis == 0 else values[:, start : start + length])
+        values = total
     return values
 
 

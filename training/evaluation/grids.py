@@ -47,9 +47,11 @@ def residual_picture(output: Picture, reference: Picture) -> Picture:
     return difference
 
 
-def crop_window(height_px: int, width_px: int, score: NDArray[np.floating] | None = None) -> tuple[slice, slice]:
+def crop_window(
+    height_px: int, width_px: int, score: NDArray[np.floating] | None = None, *, side_px: int = CELL_PX
+) -> tuple[slice, slice]:
     """The part of an image that a cell shows: its middle, or where ``score`` (H, W) is highest on average."""
-    tall_px, wide_px = min(height_px, CELL_PX), min(width_px, CELL_PX)
+    tall_px, wide_px = min(height_px, side_px), min(width_px, side_px)
     top, left = (height_px - tall_px) // 2, (width_px - wide_px) // 2
     if score is not None and (height_px > tall_px or width_px > wide_px):
         sums = np.pad(score.astype(np.float64).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
