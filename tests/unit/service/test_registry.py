@@ -151,7 +151,9 @@ def test_models_are_loaded_one_by_one_as_they_are_asked_for(tmp_path: Path) -> N
 @pytest.mark.parametrize(("name", "version"), [("gaussian-base", "1"), ("other", SHIPPED_VERSION)])
 def test_a_model_in_another_models_place_is_refused(tmp_path: Path, name: str, version: str) -> None:
     place(tmp_path, SHIPPED.read_bytes(), name=name, version=version)
-    with pytest.raises(ModelRefused, match=f"says that it is gaussian-base/{SHIPPED_VERSION}; its place in the store must be"):
+    with pytest.raises(
+        ModelRefused, match=f"says that it is gaussian-base/{SHIPPED_VERSION}; its place in the store must be"
+    ):
         next(load_models(tmp_path, ONE_LANE))
 
 
