@@ -22,7 +22,7 @@ from tests.integration.streaming import HeldPlug, Stream, chunks_of, header_of
 
 _SMALL = raw_request(noisy(1, 64, 64))
 # Several rows and columns of tiles.
-_SIDES_PX: Final = (600, 570)
+_SIDES_PX: Final = (900, 760)
 # Ends in the middle of a row, of a pixel and of a sample.
 _ODD_BYTES: Final = 100_003
 # A few tiles below each other, of few pixels.
