@@ -26,7 +26,7 @@ from tests.integration.pictures import (
 
 
 def _retina() -> NDArray[np.uint8]:
-    return photograph("retina")[400:1000, 150:1250]
+    return photograph("retina")[300:1100, 150:1250]
 
 
 def answer(stub: DenoiseServiceStub, request: pb.DenoiseRequest) -> Samples:

@@ -182,9 +182,9 @@ def test_a_client_that_finds_the_queue_full_comes_back_and_is_answered(
     "picture",
     [
         noisy(1, 1300, 1400),
-        noisy(2, 1200, 1000, 4),
+        noisy(2, 1050, 1000, 4),
         noisy(3, 1600, 1500, 1)[..., 0].astype(np.uint16) * np.uint16(200),
-        (noisy(4, 1500, 640) / np.float32(255))[::2, ::-1],
+        (noisy(4, 1400, 640) / np.float32(255))[::2, ::-1],
         png(noisy(5, 900, 1000)),
         jpeg(noisy(6, 1000, 1300)),
     ],

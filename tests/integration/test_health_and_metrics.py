@@ -84,7 +84,7 @@ def test_a_model_that_is_not_loaded_is_not_found(stub: DenoiseServiceStub) -> No
 
 def test_an_image_is_counted_once_everywhere(served: RunningService, stub: DenoiseServiceStub, oracle: Oracle) -> None:
     before = served.metrics()
-    response = stub.Denoise(file_request(png(noisy(1, 700, 60))))
+    response = stub.Denoise(file_request(png(noisy(1, 800, 60))))
     after = served.metrics()
 
     def grown(name: str, **labels: str) -> float:
@@ -93,8 +93,8 @@ def test_an_image_is_counted_once_everywhere(served: RunningService, stub: Denoi
     model = {"model": oracle.contract.name, "version": oracle.contract.version}
     assert grown("denoised_requests_total", method="Denoise", code="OK") == 1
     assert grown("denoised_images_total", **model) == 1
-    assert grown("denoised_pixels_total") == 700 * 60
-    assert grown("denoised_computed_pixels_total") > 700 * 60
+    assert grown("denoised_pixels_total") == 800 * 60
+    assert grown("denoised_computed_pixels_total") > 800 * 60
     assert grown("denoised_image_pixels_count") == 1
     assert grown("denoised_noise_sigma_levels_sum") == pytest.approx(response.report.noise_sigma, rel=1e-4)
     for stage in _STAGES:

@@ -189,9 +189,9 @@ def mixed_store(contract: ModelContract, tmp_path: Path) -> Path:
     from tests.tiny_models import dimmer
 
     for name in ("both", "single"):
-        place(tmp_path, dimmer(replace(contract, name=name), gain=0.5), name=name)
+        place(tmp_path, dimmer(replace(contract, name=name), gain=0.5), name=name, version="1")
     int8 = dimmer(replace(contract, name="both", precision="int8"), gain=0.25)
-    place(tmp_path, int8, name="both", file_name=INT8_MODEL_FILE)
+    place(tmp_path, int8, name="both", version="1", file_name=INT8_MODEL_FILE)
     return tmp_path
 
 
