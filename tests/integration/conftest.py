@@ -22,7 +22,7 @@ NARROW: Final = {
     "queue_requests": 16,
     # The plug, and as much again as four units of 256 x 256.
     "queue_pixels": 4 * 664 * 664 + 4 * 256 * 256,
-    "memory_bytes": 16 * 2**20,
+    "memory_bytes": 17 * 2**20,
     "message_bytes": 4 * 2**20,
     "batch_image_count": 4,
     "stream_items_in_flight": 4,
