@@ -39,10 +39,19 @@ class _Run:
             return self._left >= 0
         return not self.is_over
 
-    def is_behind_with_cancelling(self) -> bool:
-        """Whether to try with this call; many are answered before their moment comes, so others make up for them."""
+    def shall_cancel(self) -> bool:
+        """Whether to try with this call, which counts as cancelled from now on: other clients decide meanwhile.
+
+        Many are answered before their moment comes; :meth:`could_not_cancel` lets others make up for them.
+        """
         self._call_count += 1
-        return self.outcome.cancelled_count < self.loop.cancelled_share * self._call_count
+        is_behind = self.outcome.cancelled_count < self.loop.cancelled_share * self._call_count
+        self.outcome.cancelled_count += is_behind
+        return is_behind
+
+    def could_not_cancel(self) -> None:
+        """The answer came first."""
+        self.outcome.cancelled_count -= 1
 
     def take(self, index: int, answer: bytes, began_s: float) -> None:
         if self.is_open:
@@ -99,9 +108,10 @@ async def _unary(run: _Run, method: UnaryCall, client_index: int) -> None:
         message = loop.job.messages[index]
         began_s = time.perf_counter()
         call = method(message.data, timeout=loop.timeout_s)
-        if run.is_behind_with_cancelling():
+        if run.shall_cancel():
             await asyncio.sleep(rng.uniform(0, loop.cancelled_within_s))
-            run.outcome.cancelled_count += call.cancel()
+            if not call.cancel():
+                run.could_not_cancel()
         try:
             answer = await call
         except grpc.aio.AioRpcError as error:
