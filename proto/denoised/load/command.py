@@ -10,15 +10,9 @@ from typing import Any, cast
 
 import click
 
+from denoised.cli.connection import Connection, connection_options
+from denoised.cli.exits import Failed, Unreachable
 from denoised.errors import DenoisedError, ServerUnavailableError
-
-
-class _Failed(click.ClickException):
-    exit_code = 1
-
-
-class _Unreachable(click.ClickException):
-    exit_code = 3
 
 
 def _profile(context: click.Context, _: click.Parameter, path: Path | None) -> Path | None:
@@ -48,6 +42,7 @@ _positive = click.FloatRange(0, min_open=True)
 
 
 @click.command(context_settings={"show_default": True})
+@connection_options
 @click.option(
     "--profile",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -117,7 +112,7 @@ _positive = click.FloatRange(0, min_open=True)
 )
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the figures there.")
 @click.option("--html", "html_file", type=click.Path(path_type=Path), help="Write a page with plots there.")
-def load(json_file: Path | None, html_file: Path | None, **options: Any) -> None:
+def load(connection: Connection, json_file: Path | None, html_file: Path | None, **options: Any) -> None:
     """Load a server as a crowd would: images come at their own pace, whether it keeps up or not.
 
     Latency and deadline run from the moment at which an image was due to be sent. Nothing is sent twice. Every image
@@ -150,18 +145,19 @@ def load(json_file: Path | None, html_file: Path | None, **options: Any) -> None
     from denoised.load.session import LoadOptions, carry_out, hand_over, plan_of
 
     try:
-        plan = plan_of(cast("LoadOptions", options))  # click hands on what the decorators say
+        # click hands on what the decorators say
+        plan = plan_of(cast("LoadOptions", {"server": connection.target, **options}))
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     try:
         result = carry_out(plan)
     except ServerUnavailableError as error:
-        raise _Unreachable(f"{error}; name another server with --server or DENOISED_SERVER") from error
+        raise Unreachable.because(error) from error
     except (DenoisedError, MetricsUnreadableError) as error:
-        raise _Failed(str(error)) from error
+        raise Failed(str(error)) from error
     try:
         hand_over(result, json_file=json_file, html_file=html_file)
     except OSError as error:
-        raise _Failed(f"{error.filename or 'the result'} can't be written: {error.strerror or error}") from error
+        raise Failed(f"{error.filename or 'the result'} can't be written: {error.strerror or error}") from error
     if result.problems():
-        sys.exit(_Failed.exit_code)
+        sys.exit(Failed.exit_code)

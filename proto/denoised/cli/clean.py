@@ -1,19 +1,12 @@
-"""The command line: ``denoised clean`` and ``denoised models``.
-
-Results and summaries go to standard output, progress and complaints to standard error. Exit codes: 0 all well,
-1 some images failed, 2 the command was wrong, 3 no server answers.
-"""
+"""``denoised clean``: a file or a folder."""
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
 import click
 from tqdm import tqdm
 
-from denoised._calls import DEFAULT_TARGET
 from denoised._files import CONTAINER_OF_SUFFIX, FolderPlan, Job, plan_folder, refuse_overlap, write_whole
 from denoised._order import (
     DEFAULT_TIMEOUT_S,
@@ -21,47 +14,16 @@ from denoised._order import (
     SERVICE_CLASSES,
     CleanOptions,
 )
+from denoised.cli.connection import Connection, connection_options
+from denoised.cli.exits import Failed, Unreachable, failures_in_one_line
 from denoised.client import Client
 from denoised.errors import DenoisedError, ServerUnavailableError
-from denoised.load.command import load
-from denoised.results import CleanResult, Model
+from denoised.results import CleanResult
 
-_server_option = click.option(
-    "--server",
-    default=DEFAULT_TARGET,
-    envvar="DENOISED_SERVER",
-    show_default=True,
-    show_envvar=True,
-    help="host:port, or dns:///host:port to spread images over all addresses of the name.",
-)
 _SECONDS = click.FloatRange(min=0, min_open=True)
 
 
-class _Failed(click.ClickException):
-    """One line on standard error: an image failed."""
-
-    exit_code = 1
-
-
-class _Unreachable(click.ClickException):
-    """One line on standard error: no server answers."""
-
-    exit_code = 3
-
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-def main() -> None:
-    """Denoise images with a denoised server.
-
-    \b
-    Try:
-      denoised clean noisy.png -o clean.png
-      denoised clean photos/ -o cleaned/
-      denoised models
-    """  # noqa: D301 -- click reads \b as "keep these lines as they are"
-
-
-@main.command()
+@click.command()
 @click.argument("source", metavar="IN", type=click.Path(exists=True, path_type=Path))
 @click.option(
     "-o",
@@ -72,7 +34,7 @@ def main() -> None:
     type=click.Path(path_type=Path),
     help="Where the result goes: a file for a file, a folder for a folder.",
 )
-@_server_option
+@connection_options
 @click.option("--model", default="", help="Name of the model.  [default: the server's choice]")
 @click.option(
     "--strength",
@@ -104,7 +66,7 @@ def main() -> None:
 def clean(
     source: Path,
     target: Path,
-    server: str,
+    connection: Connection,
     model: str,
     strength: float | None,
     black_level: float | None,
@@ -152,32 +114,13 @@ def clean(
         refuse_overlap(source, target)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    with Client(server) as client:
+    with connection.client() as client:
         if source.is_dir():
             if target.exists() and not target.is_dir():
                 raise click.UsageError(f"output {target} is a file, but the input is a folder: name a folder")
             _clean_folder(client, plan_folder(source, target, skip_existing=skip_existing), timeout_s, options)
         else:
             _clean_file(client, Job(source, target), timeout_s, options)
-
-
-main.add_command(_server_option(load))
-
-
-@main.command()
-@_server_option
-@click.option(
-    "--timeout",
-    "timeout_s",
-    type=_SECONDS,
-    default=DEFAULT_TIMEOUT_S,
-    show_default=True,
-    help="Seconds, retries included.",
-)
-def models(server: str, timeout_s: float) -> None:
-    """List the models that the server has loaded; * marks the default one."""
-    with Client(server) as client, _failures_in_one_line():
-        click.echo(_table(client.models(timeout_s=timeout_s)))
 
 
 def _clean_file(client: Client, job: Job, timeout_s: float | None, options: CleanOptions) -> None:
@@ -188,7 +131,7 @@ def _clean_file(client: Client, job: Job, timeout_s: float | None, options: Clea
             f"one of {', '.join(CONTAINER_OF_SUFFIX)} chooses the format"
         )
     options["output_container"] = container
-    with _failures_in_one_line():
+    with failures_in_one_line():
         with tqdm(
             total=1.0, desc=job.source.name, bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}", disable=None
         ) as bar:
@@ -225,9 +168,9 @@ def _clean_folder(client: Client, plan: FolderPlan, timeout_s: float | None, opt
         f"+ failed {failed_count}"
     )
     if unreachable is not None:
-        raise _no_server(unreachable)
+        raise Unreachable.because(unreachable)
     if failed_count:
-        sys.exit(_Failed.exit_code)
+        sys.exit(Failed.exit_code)
 
 
 def _written(job: Job, result: CleanResult[bytes]) -> str | None:
@@ -247,45 +190,3 @@ def _what_was_done(result: CleanResult[bytes]) -> str:
         return f"noise removed, its level is unknown to this model, {done}"
     beyond = ", outside of what the model was trained for" if result.sigma_in_trained_range is False else ""
     return f"noise of {result.noise_sigma:.1f} levels of 255{beyond}, {done}"
-
-
-def _table(loaded: tuple[Model, ...]) -> str:
-    rows = [("", "NAME", "VERSION", "KIND", "PRECISION", "CHANNELS", "SIZE", "SIGMA", "GMAC/MP", "LICENCE", "SUMMARY")]
-    rows += [
-        (
-            "*" if model.is_default else "",
-            model.name,
-            model.version,
-            model.kind,
-            model.precision,
-            str(model.channel_count),
-            f"{model.fixed_side_px}x{model.fixed_side_px}" if model.fixed_side_px else "any",
-            f"{model.sigma_min:g}-{model.sigma_max:g}",
-            f"{model.gmac_per_megapixel:g}",
-            model.license,
-            model.summary,
-        )
-        for model in loaded
-    ]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
-
-
-@contextmanager
-def _failures_in_one_line() -> Iterator[None]:
-    try:
-        yield
-    except ServerUnavailableError as error:
-        raise _no_server(error) from error
-    except (DenoisedError, OSError) as error:
-        raise _Failed(str(error)) from error
-
-
-def _no_server(error: ServerUnavailableError) -> _Unreachable:
-    return _Unreachable(f"{error}; name another server with --server or DENOISED_SERVER")
-
-
-if __name__ == "__main__":
-    main()
