@@ -9,12 +9,13 @@ queue. :meth:`Batcher.tick` is called now and then: it ends what has outlived it
 """
 
 import asyncio
-import math
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import structlog
 
+from service import dispatch
+from service.batch_observer import BatchObserver
 from service.cost import CostModel
 from service.engine import WIDE_LANE, Engine
 from service.errors import DeadlineExceeded, LaneStuck, NetworkHung, ServiceError
@@ -22,93 +23,15 @@ from service.lanes import Batch, Lane, Tiles
 from service.metrics import Drop, Metrics, Release
 from service.metrics import Lane as LaneKind
 from service.scheduler import Decision, Scheduler, Ticket
+from service.submission import Client, Group, Pack, Submission
 from service.types import ServiceClass
+from service.unoffered import Unoffered
+from service.watchdog import Watchdog
 
 _log = structlog.get_logger()
 
-# Waking a second thread costs more CPU than this much work is worth while another lane is about to be free.
-_WAKE_S = 0.0005
 # When to look again at a lane that was about to be free; event loops' timers know no less.
 _LOOK_AGAIN_S = 0.001
-# The event loop may stand still for so long.
-ON_LOOP_S = 0.001
-# A lone unit shorter than this gains nothing from more threads.
-_LEAST_WIDE_S = 0.004
-_NOTHING_S = 1e-9
-
-
-@dataclass(frozen=True, slots=True)
-class Client:
-    """Who sent a request: ``share`` is what fairness is kept between, ``connection`` is only counted."""
-
-    share: Hashable
-    connection: Hashable
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """Units of one group can be stacked into one batch."""
-
-    model: Hashable
-    channels: int
-    height_px: int
-    width_px: int
-
-    @property
-    def pixel_count(self) -> int:
-        return self.height_px * self.width_px
-
-
-@dataclass(slots=True, eq=False)
-class Submission:
-    """An image's units on their way. ``on_done`` is called at most once: with what went wrong, or None.
-
-    Attributes:
-        pack_count: most units that are queued and run as one.
-        available_count: units that may be offered; fewer than ``unit_count`` while the image is still arriving.
-        on_unit: told of each unit that ended, and how; see :meth:`Batcher.submit`.
-        offered_at_s, started_at_s, ended_at_s: on the batcher's clock; of the first and the last unit.
-        shared_request_count, shared_client_count: the most images, and client connections, in one batch with it.
-    """
-
-    tiles: Tiles
-    group: Group
-    client: Client
-    service_class: ServiceClass
-    deadline_s: float
-    unit_count: int
-    pack_count: int
-    available_count: int
-    unit_cost_s: float
-    offered_at_s: float
-    on_done: Callable[["Submission", ServiceError | None], None]
-    on_unit: Callable[["Submission", int, ServiceError | None], None] | None = None
-    units_fail_alone: bool = False
-    started_at_s: float = float("inf")
-    ended_at_s: float = 0.0
-    shared_request_count: int = 0
-    shared_client_count: int = 0
-    next_index: int = 0
-    remaining_count: int = 0
-    running_count: int = 0
-    is_over: bool = False
-    queued: "set[Ticket[_Pack]]" = field(default_factory=set)
-    on_still: Callable[[], None] | None = None
-
-
-class _Pack:
-    """Units of a submission that are queued as one, as lanes see them."""
-
-    __slots__ = ("count", "first", "submission", "tiles")
-
-    def __init__(self, submission: Submission, first: int, count: int) -> None:
-        self.submission = submission
-        self.tiles = submission.tiles
-        self.first = first
-        self.count = count
-
-    def is_wanted(self, now_s: float) -> bool:
-        return not self.submission.is_over and now_s < self.submission.deadline_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,11 +54,15 @@ class BatcherOptions:
 
 
 class Batcher:
-    """Runs units of many images through the lanes."""
+    """Runs units of many images through the lanes.
+
+    Attributes:
+        observe: counts its batches, and those that others run at once.
+    """
 
     def __init__(
         self,
-        scheduler: "Scheduler[_Pack]",
+        scheduler: "Scheduler[Pack]",
         *,
         lane_count: int,
         options: BatcherOptions,
@@ -149,28 +76,28 @@ class Batcher:
         self._options = options
         self._costs = costs
         self._clock = clock
-        self._metrics = metrics
+        self.observe = BatchObserver(metrics, batch_pixels=options.batch_pixels)
+        self._units_dropped = metrics.units_dropped
         self._engines: dict[Hashable, Engine] = {}
         self._lanes = [lane_of(f"lane-{i}", clock=clock, on_done=self._finish) for i in range(lane_count)]
         self._loop_lane = lane_of("loop", clock=clock, on_done=self._finish)
         self._idle = self._lanes[::-1]
         self._running: dict[Lane, Batch] = {}
-        self._stuck: set[Lane] = set()
+        self._watchdog = Watchdog(stuck_factor=options.stuck_factor, stuck_after_s=options.stuck_after_s)
         self._is_idle = asyncio.Event()
         self._is_idle.set()
         self._is_wide = False
         self._will_dispatch = False
         self._will_look_again = False
         self._live: set[Submission] = set()
-        # Predicted work of live images that is not offered yet, in all and of each client that has some.
-        self._unoffered_s = 0.0
-        self._unoffered_by_share_s: dict[Hashable, float] = {}
+        # Of live images, what is not offered yet.
+        self._unoffered = Unoffered()
         metrics.lanes.set(lane_count)
         metrics.queued_pixels.follow(lambda: scheduler.queued_pixel_count)
         metrics.queued_units.follow(lambda: scheduler.queued_unit_count)
         metrics.queued_work_seconds.follow(lambda: self.queued_s)
         metrics.busy_lanes.follow(lambda: len(self._running))
-        metrics.stuck_lanes.follow(lambda: len(self._stuck))
+        metrics.stuck_lanes.follow(lambda: self._watchdog.stuck_count)
 
     def start(self) -> None:
         """Starts the lanes' threads; on the event loop."""
@@ -185,11 +112,11 @@ class Batcher:
     @property
     def lane_count(self) -> int:
         """Those that work: a lane that hangs is none until it comes back."""
-        return len(self._lanes) - len(self._stuck)
+        return len(self._lanes) - self._watchdog.stuck_count
 
     @property
     def stuck_lane_count(self) -> int:
-        return len(self._stuck)
+        return self._watchdog.stuck_count
 
     def require_lane(self) -> None:
         """Raises LaneStuck when every lane hangs: what is offered now would only wait for its deadline."""
@@ -208,15 +135,12 @@ class Batcher:
     def backlog_s(self, client: Client, service_class: ServiceClass) -> float:
         """Predicted seconds of lane time before work that this client offers now would run."""
         queued_s = self._scheduler.backlog_s(client.share, service_class)
-        own_s = self._unoffered_by_share_s.get(client.share, 0.0)
-        # While its own images pass, fairness lets as much of the others' pass.
-        unoffered_s = own_s + min(self._unoffered_s - own_s, own_s + queued_s)
-        return queued_s + unoffered_s + self.running_s
+        return queued_s + self._unoffered.before_s(client.share, queued_s) + self.running_s
 
     @property
     def queued_s(self) -> float:
         """Predicted seconds of lane time of all that waits."""
-        return self._scheduler.queued_cost_s + self._unoffered_s
+        return self._scheduler.queued_cost_s + self._unoffered.total_s
 
     @property
     def running_s(self) -> float:
@@ -271,7 +195,7 @@ class Batcher:
             remaining_count=unit_count,
         )
         self._live.add(submission)
-        self._count_unoffered(submission, unit_count - self._offer(submission))
+        self._unoffered.add(submission.client.share, submission.unit_cost_s * (unit_count - self._offer(submission)))
         self._dispatch_soon()
         return submission
 
@@ -279,8 +203,7 @@ class Batcher:
         """How many of so many small units should be queued as one: enough for each lane, unless that is too little."""
         most = min(self._options.batch_units, max(1, self._options.batch_pixels // group.pixel_count))
         unit_s = self._costs.predict_s(group.model, group.height_px, group.width_px)
-        even = -(-unit_count // len(self._lanes))
-        return min(most, max(even, math.ceil(_WAKE_S / unit_s)))
+        return dispatch.fitting_pack_count(unit_count, most=most, lane_count=len(self._lanes), unit_s=unit_s)
 
     def run_at_once(
         self,
@@ -299,7 +222,7 @@ class Batcher:
         when it is too much for the event loop's thread: then :meth:`submit` them.
         """
         expected_s = self._costs.predict_s(group.model, group.height_px, group.width_px, unit_count)
-        if not self.is_at_rest or expected_s > ON_LOOP_S:
+        if not self.is_at_rest or expected_s > dispatch.ON_LOOP_S:
             return False
         now_s = self._clock()
         submission = Submission(
@@ -321,7 +244,7 @@ class Batcher:
             remaining_count=unit_count,
             running_count=unit_count,
         )
-        pack = _Pack(submission, 0, unit_count)
+        pack = Pack(submission, 0, unit_count)
         batch = Batch(
             engine=self._engines[group.model],
             engine_lane=0,
@@ -331,7 +254,7 @@ class Batcher:
             expected_s=expected_s,
             sent_at_s=now_s,
         )
-        self._count(group, unit_count, unit_count, 1)
+        self.observe.started(self._release_of(group, unit_count), group, unit_count, unit_count, 1)
         self._loop_lane.run(batch)
         self._tell_packs(batch, LaneKind.LOOP)
         return True
@@ -372,23 +295,19 @@ class Batcher:
                 submission,
                 DeadlineExceeded("the deadline passed before the image was done; allow more time"),
             )
-        for lane, batch in self._running.items():
-            limit_s = max(self._options.stuck_after_s, self._options.stuck_factor * batch.expected_s)
-            if lane not in self._stuck and now_s - batch.sent_at_s > limit_s:
-                self._give_up(lane, batch, now_s - batch.sent_at_s)
+        for batch in self._watchdog.look(self._running, now_s):
+            self._give_up(batch, now_s - batch.sent_at_s)
         if not self.lane_count:
             for submission in tuple(self._live):
                 self._settle(submission, _no_lane())
         self._dispatch()
 
-    def _give_up(self, lane: Lane, batch: Batch, waited_s: float) -> None:
+    def _give_up(self, batch: Batch, waited_s: float) -> None:
         """A lane hangs: its images fail now, and it takes no more until it comes back."""
-        self._stuck.add(lane)
         # Nothing runs beside a wide lane, but nobody waits for one that hangs.
         self._is_wide = False
-        _log.error("a lane hangs", waited_s=round(waited_s, 3), expected_s=round(batch.expected_s, 3))
         for pack in batch.packs:
-            assert isinstance(pack, _Pack)
+            assert isinstance(pack, Pack)
             self._settle(
                 pack.submission,
                 NetworkHung(
@@ -398,7 +317,7 @@ class Batcher:
             )
 
     def _offer_more(self, submission: Submission) -> None:
-        self._count_unoffered(submission, -self._offer(submission))
+        self._unoffered.add(submission.client.share, submission.unit_cost_s * -self._offer(submission))
 
     def _offer(self, submission: Submission) -> int:
         """Queues the next units of an image, a few at a time; returns how many."""
@@ -412,7 +331,7 @@ class Batcher:
             count = min(submission.pack_count, stop - first)
             tickets.append(
                 Ticket(
-                    _Pack(submission, first, count),
+                    Pack(submission, first, count),
                     submission.client.share,
                     submission.service_class,
                     submission.group,
@@ -428,20 +347,6 @@ class Batcher:
         self._scheduler.offer(tickets)
         return offered_count
 
-    def _count_unoffered(self, submission: Submission, unit_count: int) -> None:
-        """Adds to, or takes from, the work that live images have not offered yet."""
-        if not unit_count:
-            return
-        share, shares = submission.client.share, self._unoffered_by_share_s
-        seconds = submission.unit_cost_s * unit_count
-        shares[share] = shares.get(share, 0.0) + seconds
-        self._unoffered_s += seconds
-        # What sums of floats leave of nothing.
-        if shares[share] < _NOTHING_S:
-            del shares[share]
-        if not shares:
-            self._unoffered_s = 0.0
-
     def _dispatch_soon(self) -> None:
         """Once for all that happens in this turn of the event loop."""
         if not self._will_dispatch:
@@ -454,26 +359,25 @@ class Batcher:
         scheduler = self._scheduler
         while self._idle and not self._is_wide and scheduler.queued_ticket_count:
             now_s = self._clock()
-            if self._is_soon_free(now_s):
+            if dispatch.is_lane_soon_free(
+                now_s,
+                queued_s=scheduler.queued_cost_s,
+                due_s=(batch.sent_at_s + batch.expected_s for batch in self._running.values()),
+            ):
                 self._look_again_soon()
                 break
-            decision = scheduler.poll(
-                now_s, batch_pixel_count=self._batch_limit(), batch_unit_count=self._options.batch_units
+            batch_pixels = dispatch.batch_pixel_limit(
+                self._options.batch_pixels,
+                queued_s=scheduler.queued_cost_s,
+                queued_pixels=scheduler.queued_pixel_count,
+                idle_count=len(self._idle),
             )
+            decision = scheduler.poll(now_s, batch_pixel_count=batch_pixels, batch_unit_count=self._options.batch_units)
             self._expire(decision)
             # An image that expired by one of its units takes no lane for another.
             batch = [ticket for ticket in decision.batch if not ticket.item.submission.is_over]
             if batch:
                 self._start(batch, now_s)
-
-    def _is_soon_free(self, now_s: float) -> bool:
-        """Whether what is queued is so little, and a lane free so soon, that waking another is a waste.
-
-        A lane that is overdue by as much may be so for long: nobody waits for it.
-        """
-        return self._scheduler.queued_cost_s < _WAKE_S and any(
-            abs(batch.sent_at_s + batch.expected_s - now_s) < _WAKE_S for batch in self._running.values()
-        )
 
     def _look_again_soon(self) -> None:
         if not self._will_look_again:
@@ -484,22 +388,14 @@ class Batcher:
         self._will_look_again = False
         self._dispatch()
 
-    def _batch_limit(self) -> int:
-        """Pixels of the next batch: so that all idle lanes get some, unless that is not worth their waking."""
-        scheduler = self._scheduler
-        most = self._options.batch_pixels
-        if scheduler.queued_cost_s < _WAKE_S * len(self._idle):
-            return most
-        return min(most, -(-scheduler.queued_pixel_count // len(self._idle)))
-
-    def _expire(self, decision: "Decision[_Pack]") -> None:
+    def _expire(self, decision: "Decision[Pack]") -> None:
         for ticket in decision.expired:
             self._settle(
                 ticket.item.submission,
                 DeadlineExceeded("the deadline passed while the image waited for the network; allow more time"),
             )
 
-    def _start(self, tickets: "Sequence[Ticket[_Pack]]", now_s: float) -> None:
+    def _start(self, tickets: "Sequence[Ticket[Pack]]", now_s: float) -> None:
         group = tickets[0].group
         assert isinstance(group, Group)
         engine = self._engines[group.model]
@@ -519,8 +415,15 @@ class Batcher:
             if submission.next_index < submission.available_count:
                 self._offer_more(submission)
         expected_s = self._costs.predict_s(group.model, group.height_px, group.width_px, unit_count)
-        self._is_wide = self._takes_all_cores(unit_count, expected_s)
-        self._count(group, unit_count, image_count, client_count)
+        self._is_wide = self._options.wide_units and dispatch.is_for_all_cores(
+            expected_s,
+            unit_count=unit_count,
+            live_count=len(self._live),
+            queued_count=self._scheduler.queued_ticket_count,
+            idle_count=len(self._idle),
+            lane_count=len(self._lanes),
+        )
+        self.observe.started(self._release_of(group, unit_count), group, unit_count, image_count, client_count)
         batch = Batch(
             engine=engine,
             engine_lane=WIDE_LANE if self._is_wide else 0,
@@ -530,7 +433,7 @@ class Batcher:
             expected_s=expected_s,
             sent_at_s=now_s,
         )
-        if self._is_on_loop(expected_s):
+        if dispatch.is_for_loop(expected_s, queued_s=self._scheduler.queued_cost_s, running_count=len(self._running)):
             self._loop_lane.run(batch)
             self._tell_packs(batch, LaneKind.LOOP)
             return
@@ -541,57 +444,19 @@ class Batcher:
         self._is_idle.clear()
         lane.put(batch)
 
-    def _is_on_loop(self, expected_s: float) -> bool:
-        """Whether so little is to be done that handing it to a thread and back would cost more.
-
-        Each of a lane's dozen calls into NumPy gives the interpreter away and waits to get it back from the loop, which
-        costs more than a small image. Engine lane 0 is free then, because no lane runs.
-        """
-        return not self._running and self._scheduler.queued_cost_s + expected_s <= ON_LOOP_S
-
-    def _takes_all_cores(self, unit_count: int, expected_s: float) -> bool:
-        """A unit that is alone in the service, and found it idle."""
-        return (
-            self._options.wide_units
-            and unit_count == 1
-            and len(self._live) == 1
-            and len(self._idle) == len(self._lanes) > 1
-            and not self._scheduler.queued_ticket_count
-            and expected_s >= _LEAST_WIDE_S
-        )
-
-    def _count(self, group: Group, unit_count: int, image_count: int, client_count: int) -> None:
-        with_one_more = group.pixel_count * (unit_count + 1)
+    def _release_of(self, group: Group, unit_count: int) -> Release:
+        """What ended the filling of a batch that is about to run."""
         if self._is_wide:
-            release = Release.ALONE
-        elif with_one_more > self._options.batch_pixels:
-            release = Release.FULL
-        elif self._scheduler.queued_ticket_count:
-            release = Release.LANE_SHARE
-        else:
-            release = Release.NO_MORE
-        self.count_batches(1, release, group, unit_count, image_count, client_count)
-
-    def count_batches(
-        self, count: int, release: Release, group: Group, unit_count: int, image_count: int, client_count: int
-    ) -> None:
-        """Shows ``count`` batches that are alike."""
-        metrics = self._metrics
-        pixel_count = group.pixel_count * unit_count
-        metrics.batch_releases[release].inc(count)
-        metrics.batch_units.observe_many(unit_count, count)
-        metrics.batch_requests.observe_many(image_count, count)
-        metrics.batch_clients.observe_many(client_count, count)
-        metrics.batch_fill.observe_many(min(1.0, pixel_count / self._options.batch_pixels), count)
-        metrics.computed_pixels.inc(pixel_count * count)
+            return Release.ALONE
+        if group.pixel_count * (unit_count + 1) > self._options.batch_pixels:
+            return Release.FULL
+        return Release.LANE_SHARE if self._scheduler.queued_ticket_count else Release.NO_MORE
 
     def _finish(self, lane: Lane, batch: Batch) -> None:
         """A batch ended: tells its images, frees the lane, starts the next."""
         del self._running[lane]
         self._idle.append(lane)
-        if lane in self._stuck:
-            self._stuck.discard(lane)
-            _log.warning("a lane that hung has come back")
+        self._watchdog.note_back(lane)
         kind = LaneKind.WIDE if batch.engine_lane == WIDE_LANE else LaneKind.NARROW
         self._is_wide = False
         self._tell_packs(batch, kind)
@@ -604,11 +469,11 @@ class Batcher:
         self._learn(batch, kind)
         at = 0
         for pack in batch.packs:
-            assert isinstance(pack, _Pack)
+            assert isinstance(pack, Pack)
             self._finish_pack(pack, batch, batch.errors[at : at + pack.count])
             at += pack.count
 
-    def _finish_pack(self, pack: _Pack, batch: Batch, errors: Sequence[ServiceError | None]) -> None:
+    def _finish_pack(self, pack: Pack, batch: Batch, errors: Sequence[ServiceError | None]) -> None:
         submission = pack.submission
         submission.running_count -= pack.count
         submission.remaining_count -= pack.count
@@ -627,14 +492,11 @@ class Batcher:
 
     def _learn(self, batch: Batch, kind: LaneKind) -> None:
         seconds = batch.ended_at_s - batch.started_at_s
-        self._metrics.batch_seconds.observe(seconds)
-        self._metrics.lane_busy_seconds[kind].inc(seconds)
-        if batch.failure_count:
-            self._metrics.batch_failures.inc(batch.failure_count)
-        elif kind is not LaneKind.WIDE and not any(batch.errors):
+        self.observe.ended(kind, seconds, batch.failure_count)
+        if not batch.failure_count and kind is not LaneKind.WIDE and not any(batch.errors):
             _, height_px, width_px = batch.shape
             pack = batch.packs[0]
-            assert isinstance(pack, _Pack)
+            assert isinstance(pack, Pack)
             self._costs.observe(pack.submission.group.model, height_px, width_px, batch.unit_count, seconds)
 
     def _settle(self, submission: Submission, error: ServiceError | None) -> None:
@@ -650,9 +512,11 @@ class Batcher:
         # Whoever waits knows the submission; else both would wait for the garbage collector.
         submission.on_done, submission.on_unit = _ignore, None
         self._live.discard(submission)
-        self._count_unoffered(submission, submission.next_index - submission.unit_count)
+        self._unoffered.add(
+            submission.client.share, submission.unit_cost_s * (submission.next_index - submission.unit_count)
+        )
         if submission.queued:
-            self._metrics.units_dropped[drop].inc(sum(ticket.item.count for ticket in submission.queued))
+            self._units_dropped[drop].inc(sum(ticket.item.count for ticket in submission.queued))
             self._scheduler.discard(submission.queued)
             submission.queued.clear()
             self._dispatch_soon()

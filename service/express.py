@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from service import codec, pixels
 from service.admission import Admission, held_bytes
-from service.batcher import ON_LOOP_S, Batcher
+from service.batcher import Batcher
 from service.cost import CostModel
+from service.dispatch import ON_LOOP_S
 from service.image_tiles import mean_of_map, noise_sigma_levels
 from service.job import SMALL_PIXELS, Findings, Job, Outcome, RawOrder, Timings
 from service.metrics import Lane, Metrics, Release, Stage, Verdict
@@ -173,7 +174,7 @@ class Express:
         metrics.image_pixels.observe_many(header.pixel_count, count)
         metrics.stage_seconds[Stage.DECODE].observe_many(0.0, count)
         metrics.stage_seconds[Stage.QUEUE].observe_many(0.0, count)
-        self._batcher.count_batches(count, Release.NO_MORE, group, 1, 1, 1)
+        self._batcher.observe.started(Release.NO_MORE, group, 1, 1, 1, count=count)
         self._busy.inc(way.unshown_s)
         way.unshown_s = 0.0
 

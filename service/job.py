@@ -7,10 +7,10 @@ from typing import Final, NamedTuple, Protocol
 from denoised.contract import SampleLevels
 from service import codec, tiling
 from service.admission import Reservation
-from service.batcher import Client, Group
 from service.codec import SampleLayout
 from service.pixels import Scale
 from service.registry import Model
+from service.submission import Client, Group
 from service.types import Container, Data, Image, ImageHeader, ServiceClass
 
 _WITHOUT_ALPHA = frozenset({1, 3})

@@ -15,7 +15,6 @@ from google.rpc.status_pb2 import Status
 
 from denoised.v1 import denoised_pb2 as pb
 from service import convert, wire
-from service.batcher import Client
 from service.convert import Recipe, Recipes, Replies, too_large
 from service.errors import InvalidOption
 from service.job import Job, Outcome
@@ -25,6 +24,7 @@ from service.pipeline import Denoiser
 from service.registry import Registry
 from service.status import Calls, Context, observe_failure
 from service.stream import ItemStream, StreamLimits
+from service.submission import Client
 from service.types import Data
 
 SERVICE_NAME: Final = pb.DESCRIPTOR.services_by_name["DenoiseService"].full_name

@@ -15,7 +15,6 @@ from google.rpc.status_pb2 import Status
 from denoised.v1 import denoised_pb2 as pb
 from service import wire
 from service.admission import Reservation
-from service.batcher import Client
 from service.convert import Recipe, Recipes, Replies, too_large
 from service.errors import (
     ClientGone,
@@ -29,6 +28,7 @@ from service.errors import (
 from service.job import Job, Outcome
 from service.lifecycle import InFlight, Lifecycle
 from service.pipeline import Denoiser
+from service.submission import Client
 from service.upload import Upload, open_upload
 
 _ITEM_ID_LENGTH = 128

@@ -10,13 +10,13 @@ from collections.abc import Callable
 from typing import Protocol
 
 from denoised.v1 import denoised_pb2 as pb
-from service.batcher import Client
 from service.chunks import Answer, Received, Send, unsent_most_bytes
 from service.convert import Recipe
 from service.errors import InvalidChunks
 from service.image_tiles import BandedImage
 from service.job import NO_TIME, FileOrder, Job, Outcome, RawOrder
 from service.pipeline import Denoiser
+from service.submission import Client
 from service.types import Container
 from service.wire import Chunk
 

@@ -15,7 +15,7 @@ import numpy as np
 from denoised.contract import ModelContract
 from service import codec
 from service.admission import Admission, Limits
-from service.batcher import Batcher, BatcherOptions, Client
+from service.batcher import Batcher, BatcherOptions
 from service.codec import SampleLayout
 from service.codec_pool import CodecPool
 from service.cost import CostModel, ModelCost
@@ -27,6 +27,7 @@ from service.pipeline import Denoiser
 from service.pixels import Scale
 from service.registry import Model
 from service.scheduler import Scheduler
+from service.submission import Client
 from service.types import Container, Data, Image, ImageHeader, Samples, Units
 
 R = TypeVar("R")

@@ -9,12 +9,13 @@ import numpy as np
 from prometheus_client import CollectorRegistry
 
 from denoised.contract import ModelContract
-from service.batcher import Batcher, BatcherOptions, Client, Group, Submission
+from service.batcher import Batcher, BatcherOptions
 from service.cost import CostModel, ModelCost, ShapeCost
 from service.errors import ServiceError
 from service.lanes import Batch, Lane, Tiles
 from service.metrics import Metrics
 from service.scheduler import Scheduler
+from service.submission import Client, Group, Submission
 from service.types import ServiceClass, Units
 
 MODEL = "model"

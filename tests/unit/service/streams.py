@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 from denoised.contract import GoldenPair, ModelContract
 from denoised.v1 import denoised_pb2 as pb
 from service.admission import Admission, Limits
-from service.batcher import Batcher, BatcherOptions, Client
+from service.batcher import Batcher, BatcherOptions
 from service.codec_pool import CodecPool
 from service.convert import Recipes, Replies
 from service.cost import CostModel, ModelCost
@@ -27,6 +27,7 @@ from service.registry import Model, Registry
 from service.scheduler import Scheduler
 from service.status import status_of
 from service.stream import ItemStream, StreamLimits
+from service.submission import Client
 from service.types import Units
 
 R = TypeVar("R")

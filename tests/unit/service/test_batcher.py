@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from structlog.typing import EventDict
 
-from service.batcher import Client, Group
 from service.engine import WIDE_LANE
 from service.errors import (
     DeadlineExceeded,
@@ -25,6 +24,7 @@ from service.errors import (
     NonFiniteOutput,
     ServiceError,
 )
+from service.submission import Client, Group
 from service.types import ServiceClass, Units
 from tests.unit.service.hand_lanes import (
     ALICE,

@@ -9,7 +9,6 @@ import pytest
 
 from denoised.contract import ModelContract
 from service import codec, tiling
-from service.batcher import Group
 from service.codec import SampleLayout, SampleType, raw_header
 from service.engine import Engine, OnnxEngine
 from service.errors import InvalidSamples, NonFiniteOutput
@@ -19,6 +18,7 @@ from service.lanes import Batch, Lane
 from service.pixels import Scale
 from service.registry import Model
 from service.stack import Stack
+from service.submission import Group
 from service.types import Container, Data, Samples, Units
 
 EDGE_PX = 16

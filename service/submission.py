@@ -1,0 +1,83 @@
+"""An image's units on their way through queue and lanes, and whose they are. Data, changed by the batcher alone."""
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+
+from service.errors import ServiceError
+from service.lanes import Tiles
+from service.scheduler import Ticket
+from service.types import ServiceClass
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Who sent a request: ``share`` is what fairness is kept between, ``connection`` is only counted."""
+
+    share: Hashable
+    connection: Hashable
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Units of one group can be stacked into one batch."""
+
+    model: Hashable
+    channels: int
+    height_px: int
+    width_px: int
+
+    @property
+    def pixel_count(self) -> int:
+        return self.height_px * self.width_px
+
+
+@dataclass(slots=True, eq=False)
+class Submission:
+    """An image's units on their way. ``on_done`` is called at most once: with what went wrong, or None.
+
+    Attributes:
+        pack_count: most units that are queued and run as one.
+        available_count: units that may be offered; fewer than ``unit_count`` while the image is still arriving.
+        on_unit: told of each unit that ended, and how; see :meth:`Batcher.submit`.
+        offered_at_s, started_at_s, ended_at_s: on the batcher's clock; of the first and the last unit.
+        shared_request_count, shared_client_count: the most images, and client connections, in one batch with it.
+    """
+
+    tiles: Tiles
+    group: Group
+    client: Client
+    service_class: ServiceClass
+    deadline_s: float
+    unit_count: int
+    pack_count: int
+    available_count: int
+    unit_cost_s: float
+    offered_at_s: float
+    on_done: Callable[["Submission", ServiceError | None], None]
+    on_unit: Callable[["Submission", int, ServiceError | None], None] | None = None
+    units_fail_alone: bool = False
+    started_at_s: float = float("inf")
+    ended_at_s: float = 0.0
+    shared_request_count: int = 0
+    shared_client_count: int = 0
+    next_index: int = 0
+    remaining_count: int = 0
+    running_count: int = 0
+    is_over: bool = False
+    queued: "set[Ticket[Pack]]" = field(default_factory=set)
+    on_still: Callable[[], None] | None = None
+
+
+class Pack:
+    """Units of a submission that are queued as one, as lanes see them."""
+
+    __slots__ = ("count", "first", "submission", "tiles")
+
+    def __init__(self, submission: Submission, first: int, count: int) -> None:
+        self.submission = submission
+        self.tiles = submission.tiles
+        self.first = first
+        self.count = count
+
+    def is_wanted(self, now_s: float) -> bool:
+        return not self.submission.is_over and now_s < self.submission.deadline_s
