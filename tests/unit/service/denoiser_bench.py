@@ -34,6 +34,10 @@ R = TypeVar("R")
 
 ALICE = Client(share="alice", connection="alice:1")
 BOB = Client(share="bob", connection="bob:1")
+SMALL = (16, 16, 3)
+# Several tiles of the contract's edges.
+LARGE = (100, 72, 3)
+CHW = Options(raw_layout=SampleLayout.CHW)
 SIGMA = 0.1
 PATIENCE_S = 30.0
 
@@ -330,3 +334,8 @@ def samples_of(outcome: Outcome, like: Samples, layout: SampleLayout = SampleLay
     height_px, width_px, channels = like.shape
     header = ImageHeader(Container.RAW, height_px, width_px, channels, like.dtype.itemsize * 8)
     return codec.view_raw(outcome.data, header, layout)
+
+
+def assert_negative(answer: Samples, picture: Samples) -> None:
+    """Exactly; of float samples but for the last bit, because a grey answer is the mean of three channels."""
+    np.testing.assert_allclose(answer, negative(picture), rtol=0, atol=1e-7)

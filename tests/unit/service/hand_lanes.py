@@ -349,3 +349,16 @@ async def turn() -> None:
 def values(batches: Sequence[Sequence[float]]) -> list[float]:
     """All units that ran, sorted."""
     return sorted(value for batch in batches for value in batch)
+
+
+def lanes_of(bench: Bench) -> set[int]:
+    return {lane.given[0].engine_lane for lane in bench.busy}
+
+
+async def hang(bench: Bench) -> Work:
+    """An image whose lane has just been given up."""
+    work = bench.submit(Picture(0))
+    await turn()
+    bench.clock.now_s += 30.001
+    bench.batcher.tick()
+    return work

@@ -2,49 +2,32 @@
 
 import asyncio
 import math
-from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import pytest
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from structlog.typing import EventDict
 
 from service.engine import WIDE_LANE
-from service.errors import (
-    DeadlineExceeded,
-    InvalidSamples,
-    LaneStuck,
-    ModelFailed,
-    NetworkHung,
-    NonFiniteOutput,
-    ServiceError,
-)
+from service.errors import DeadlineExceeded, InvalidSamples, ModelFailed, NonFiniteOutput, ServiceError
 from service.submission import Client, Group
-from service.types import ServiceClass, Units
+from service.types import ServiceClass
 from tests.unit.service.hand_lanes import (
     ALICE,
     BOB,
     EDGE_PX,
     GROUP,
-    MODEL,
-    NEVER_S,
     POISON,
     Bench,
     Network,
     Picture,
-    Work,
+    hang,
+    lanes_of,
     turn,
-    values,
 )
 
 R = TypeVar("R")
 
-# --- when batches start ---------------------------------------------------------------------------------------------
+
+# --- when batches start -----------------------------------------------------------------------------------------------
 
 
 async def test_an_idle_lane_starts_in_the_turn_after_an_image_came() -> None:
@@ -222,7 +205,7 @@ async def test_the_reason_that_ended_a_batch_is_counted(
     assert counted == dict.fromkeys(counted, 0) | expected
 
 
-# --- on the event loop itself ---------------------------------------------------------------------------------------
+# --- on the event loop itself -----------------------------------------------------------------------------------------
 
 
 async def test_what_takes_less_than_a_millisecond_runs_on_the_event_loop_and_still_not_inside_submit() -> None:
@@ -258,7 +241,7 @@ async def test_a_poisoned_unit_fails_alone_on_the_event_loop_too() -> None:
     works[2].assert_right()
 
 
-# --- all cores for one unit -----------------------------------------------------------------------------------------
+# --- all cores for one unit -------------------------------------------------------------------------------------------
 
 
 async def test_a_unit_that_is_alone_gets_all_cores_and_nothing_runs_beside_it() -> None:
@@ -291,18 +274,18 @@ async def test_a_unit_that_is_alone_gets_no_more_than_a_lane(lane_count: int, un
     bench = Bench(lane_count=lane_count, wide_units=allowed == "wide", unit_s=unit_s)
     bench.submit(Picture(0))
     await turn()
-    assert _lanes_of(bench) < {0, 1}
+    assert lanes_of(bench) < {0, 1}
 
 
 async def test_neither_two_units_nor_one_beside_another_get_all_cores() -> None:
     bench = Bench(lane_count=2, wide_units=True, units_in_batch=1)
     bench.submit(Picture(0, 1))
     await turn()
-    assert _lanes_of(bench) == {0, 1}
+    assert lanes_of(bench) == {0, 1}
     bench.lanes[0].turn()
     bench.submit(Picture(2), client=BOB)
     await turn()
-    assert WIDE_LANE not in _lanes_of(bench), "another lane is at work"
+    assert WIDE_LANE not in lanes_of(bench), "another lane is at work"
 
 
 async def test_a_lone_unit_of_an_image_beside_another_image_gets_a_lane() -> None:
@@ -310,7 +293,7 @@ async def test_a_lone_unit_of_an_image_beside_another_image_gets_a_lane() -> Non
     arriving = bench.submit(Picture(0, 1), available_count=0)
     bench.submit(Picture(2), client=BOB)
     await turn()
-    assert WIDE_LANE not in _lanes_of(bench), "the other image's rows may be there any moment"
+    assert WIDE_LANE not in lanes_of(bench), "the other image's rows may be there any moment"
     bench.withdraw(arriving)
 
 
@@ -325,11 +308,7 @@ async def test_a_run_on_all_cores_teaches_nothing_about_lanes() -> None:
     assert bench.costs.predict_s(GROUP.model, EDGE_PX, EDGE_PX) == pytest.approx(0.1)
 
 
-def _lanes_of(bench: Bench) -> set[int]:
-    return {lane.given[0].engine_lane for lane in bench.busy}
-
-
-# --- packs ----------------------------------------------------------------------------------------------------------
+# --- packs ------------------------------------------------------------------------------------------------------------
 
 
 async def test_small_images_in_packs_run_as_one_and_each_is_told_by_itself() -> None:
@@ -393,7 +372,7 @@ def test_a_pack_is_no_larger_than_a_batch_in_units() -> None:
     assert Bench(units_in_batch=16, batch_units=6).batcher.fitting_pack_count(GROUP, 100) == 6
 
 
-# --- images that wait in parts, and that arrive in parts -------------------------------------------------------------
+# --- images that wait in parts, and that arrive in parts --------------------------------------------------------------
 
 
 async def test_a_large_image_queues_a_few_units_at_a_time_and_is_counted_as_a_whole() -> None:
@@ -473,7 +452,7 @@ async def test_an_image_without_units_is_refused_instead_of_waiting_for_ever() -
         Bench().submit(Picture())
 
 
-# --- what a request learns ------------------------------------------------------------------------------------------
+# --- what a request learns --------------------------------------------------------------------------------------------
 
 
 async def test_requests_and_connections_that_shared_a_batch_are_counted() -> None:
@@ -527,234 +506,7 @@ async def test_predictions_follow_the_pace_of_what_ran_well() -> None:
     assert bench.costs.predict_s(GROUP.model, EDGE_PX, EDGE_PX) == pytest.approx(1.5)
 
 
-# --- who expires ----------------------------------------------------------------------------------------------------
-
-
-async def test_an_image_whose_deadline_passed_in_the_queue_is_refused_and_never_runs() -> None:
-    bench = Bench(units_in_batch=1)
-    first = bench.submit(Picture(0))
-    await turn()
-    late = bench.submit(Picture(1, 2), wait_s=0.5)
-    patient = bench.submit(Picture(3))
-    await bench.run_all()
-    assert isinstance(late.end, DeadlineExceeded)
-    first.assert_right()
-    patient.assert_right()
-    assert bench.network.batches == [[0], [3]]
-    assert bench.dropped() == {"expired": 2}
-    bench.assert_nothing_left()
-
-
-@pytest.mark.parametrize("staged_units", [1, 2, 1000])
-async def test_an_image_that_can_not_be_done_in_time_starts_none_of_its_units(staged_units: int) -> None:
-    bench = Bench(units_in_batch=1, staged_units=staged_units)
-    first = bench.submit(Picture(0))
-    await turn()
-    late = bench.submit(Picture(1, 2, 3, 4), wait_s=1.5)
-    patient = bench.submit(Picture(5), wait_s=2.0)
-    await bench.run_all()
-    assert isinstance(late.end, DeadlineExceeded)
-    first.assert_right()
-    patient.assert_right()
-    assert bench.network.batches == [[0], [5]]
-    assert bench.dropped() == {"expired": min(staged_units, 4)}
-    bench.assert_nothing_left()
-
-
-async def test_an_image_whose_last_unit_is_judged_alone_does_not_run_it_after_the_others_expired() -> None:
-    bench = Bench(units_in_batch=1, staged_units=2)
-    first = bench.submit(Picture(0))
-    await turn()
-    late = bench.submit(Picture(1, 2, 3, 4), wait_s=1.5)
-    await bench.run_all()
-    assert isinstance(late.end, DeadlineExceeded)
-    assert bench.network.batches == [[0]], "too late for the first of its units is too late for the next"
-    assert {picture for picture, _ in bench.lanes[0].starts} == {first.picture}, "no lane was given any"
-    assert bench.dropped() == {"expired": 2}
-    bench.assert_nothing_left()
-
-
-async def test_a_tick_ends_what_has_outlived_its_deadline_in_the_queue() -> None:
-    bench = Bench(units_in_batch=1)
-    bench.submit(Picture(0))
-    await turn()
-    late = bench.submit(Picture(1, 2), wait_s=0.5)
-    bench.clock.now_s += 0.49
-    bench.batcher.tick()
-    assert not late.is_done
-    bench.clock.now_s += 0.01
-    bench.batcher.tick()
-    assert isinstance(late.end, DeadlineExceeded)
-    assert bench.metric("queued_units") == 0
-    await bench.run_all()
-    assert values(bench.network.batches) == [0]
-    assert bench.dropped() == {"expired": 2}
-
-
-async def test_a_tick_ends_an_image_whose_unit_runs_and_the_lane_is_used_again() -> None:
-    bench = Bench(units_in_batch=2)
-    late = bench.submit(Picture(0, 1, 2), wait_s=5.0)
-    await turn()
-    bench.clock.now_s += 5.0
-    bench.batcher.tick()
-    assert isinstance(late.end, DeadlineExceeded)
-    bench.batcher.tick()
-    after = bench.submit(Picture(9))
-    await bench.run_all()
-    after.assert_right()
-    assert late.picture.answered == []
-    assert len(late.ends) == 1
-    bench.assert_nothing_left()
-
-
-async def test_a_unit_whose_deadline_passes_on_its_way_to_the_lane_does_not_run() -> None:
-    bench = Bench(units_in_batch=2)
-    late, patient = bench.submit(Picture(1), wait_s=2.5), bench.submit(Picture(2))
-    await turn()
-    bench.clock.now_s += 2.5
-    await bench.run_all()
-    assert isinstance(late.end, DeadlineExceeded)
-    assert late.picture.reads == [0]
-    patient.assert_right()
-    assert bench.network.batches == [[2]]
-
-
-async def test_an_image_that_expires_on_its_way_to_the_lane_takes_its_other_units_along() -> None:
-    bench = Bench(units_in_batch=1)
-    late = bench.submit(Picture(1, 2, 3), wait_s=1.5)
-    await turn()
-    bench.clock.now_s += 1.5
-    await bench.run_all()
-    assert isinstance(late.end, DeadlineExceeded)
-    assert bench.network.batches == []
-    assert bench.dropped() == {"expired": 2}
-
-
-async def test_an_image_that_arrives_too_slowly_ends_at_its_deadline() -> None:
-    bench = Bench()
-    work = bench.submit(Picture(1, 2), available_count=1, wait_s=3.0)
-    await bench.run_all()
-    assert not work.is_done
-    bench.clock.now_s += 2.0
-    bench.batcher.tick()
-    assert isinstance(work.end, DeadlineExceeded)
-    bench.assert_nothing_left()
-
-
-# --- who is taken back ----------------------------------------------------------------------------------------------
-
-
-async def test_a_withdrawn_images_units_leave_the_queue_and_its_neighbours_get_their_answers() -> None:
-    bench = Bench(units_in_batch=2)
-    bench.submit(Picture(0))
-    await turn()
-    gone = bench.submit(Picture(1, 2, 3))
-    neighbour = bench.submit(Picture(9), client=BOB)
-    bench.withdraw(gone)
-    assert gone.still_count == 1, "no lane used it"
-    assert bench.metric("queued_units") == 1
-    assert bench.dropped() == {"cancelled": 3}
-    await bench.run_all()
-    assert bench.network.batches == [[0], [9]]
-    neighbour.assert_right()
-    assert gone.ends == []
-    bench.assert_nothing_left()
-
-
-async def test_a_withdrawn_image_is_still_only_when_no_lane_uses_it() -> None:
-    bench = Bench(lane_count=2, units_in_batch=1)
-    gone = bench.submit(Picture(0, 1, 2, 3))
-    await turn()
-    bench.withdraw(gone)
-    assert gone.still_count == 0
-    bench.lanes[1].turn()
-    assert gone.still_count == 0
-    bench.lanes[0].turn()
-    assert gone.still_count == 1
-    await bench.run_all()
-    assert gone.ends == []
-    assert gone.unit_ends == []
-    assert bench.network.batches == [], "neither had begun, so neither ran"
-    bench.assert_nothing_left()
-
-
-async def test_an_image_that_is_withdrawn_while_the_network_runs_is_written_and_not_told() -> None:
-    bench = Bench()
-    gone = bench.submit(Picture(0))
-
-    class Slow(Network):
-        def run(self, units: Units, *, lane: int) -> tuple[Units, Units | None]:
-            bench.withdraw(gone)
-            assert gone.still_count == 0
-            return super().run(units, lane=lane)
-
-    bench.add(MODEL, Slow(bench.clock), unit_s=1.0)
-    await bench.run_all()
-    assert gone.still_count == 1, "the picture itself checks that nothing was written after this"
-    assert gone.picture.answered == [0]
-    assert gone.ends == []
-
-
-async def test_an_image_that_is_over_can_be_withdrawn_and_is_still_at_once() -> None:
-    bench = Bench()
-    work = bench.submit(Picture(0))
-    await bench.run_all()
-    bench.withdraw(work)
-    assert work.still_count == 1
-    assert bench.dropped() == {}
-
-
-async def test_an_image_that_failed_while_its_other_units_run_is_still_when_the_last_one_ends() -> None:
-    bench = Bench(lane_count=3, units_in_batch=1)
-    work = bench.submit(Picture(POISON, 1, 2, 3, 4), on_done=bench.withdraw)
-    await turn()
-    by_value = {lane.given[0].packs[0].first: lane for lane in bench.lanes}
-    last, first = by_value[2], by_value[1]
-    last.run(last.given[0])
-    by_value[0].turn()
-    assert isinstance(work.end, ModelFailed)
-    assert bench.dropped() == {"failed": 2}
-    assert work.still_count == 0, "two lanes use it"
-    first.turn()
-    assert work.still_count == 0, "one lane has written to it and has not said so"
-    last.hand_back()
-    assert work.still_count == 1
-    assert work.picture.answered == [2], "what had not begun when the image failed did not"
-    await bench.run_all()
-    bench.assert_nothing_left()
-
-
-async def test_a_listener_that_raises_harms_nobody(logs: list[EventDict]) -> None:
-    def deaf(_: object) -> None:
-        raise ValueError("deaf")
-
-    def deaf_still() -> None:
-        raise ValueError("deaf")
-
-    bench = Bench(units_in_batch=4)
-    works = [bench.submit(Picture(1), on_done=deaf), bench.submit(Picture(2), on_unit=deaf)]
-    gone, last = bench.submit(Picture(3)), bench.submit(Picture(4))
-    await turn()
-    bench.batcher.withdraw(gone.submission, on_still=deaf_still)
-    bench.lanes[0].turn()
-    for work in (*works, last):
-        work.assert_right()
-    after = bench.submit(Picture(5))
-    await bench.run_all()
-    after.assert_right()
-    assert [str(entry["event"]) for entry in logs] == ["an image could not be told what became of it"] * 3
-    bench.assert_nothing_left()
-
-
-async def test_an_image_that_is_sent_again_by_whoever_is_told_is_queued_like_any_other() -> None:
-    bench = Bench()
-    again: list[Work] = []
-    bench.submit(Picture(POISON), on_done=lambda _: again.append(bench.submit(Picture(2))))
-    await bench.run_all()
-    again[0].assert_right()
-
-
-# --- failures -------------------------------------------------------------------------------------------------------
+# --- failures ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("unit_count", [1, 2, 3, 7, 8])
@@ -819,165 +571,7 @@ async def test_an_image_that_can_not_be_read_or_written_fails_alone(
     assert len(bench.network.batches) == 1, "nothing ran twice"
 
 
-# --- lanes that hang ------------------------------------------------------------------------------------------------
-
-
-async def _hang(bench: Bench) -> Work:
-    """An image whose lane has just been given up."""
-    work = bench.submit(Picture(0))
-    await turn()
-    bench.clock.now_s += 30.001
-    bench.batcher.tick()
-    return work
-
-
-@pytest.mark.parametrize(("unit_count", "limit_s"), [(1, 30.0), (4, 40.0)], ids=["least time", "factor"])
-async def test_a_lane_hangs_when_it_is_far_overdue(unit_count: int, limit_s: float) -> None:
-    bench = Bench(stuck_factor=10.0, stuck_after_s=30.0)
-    work = bench.submit(Picture(*range(unit_count)))
-    await turn()
-    bench.clock.now_s += limit_s
-    bench.batcher.tick()
-    assert (bench.batcher.stuck_lane_count, bench.batcher.lane_count) == (0, 1)
-    assert not work.is_done
-    bench.clock.now_s += 0.001
-    bench.batcher.tick()
-    assert bench.batcher.stuck_lane_count == bench.metric("stuck_lanes") == 1
-    assert bench.batcher.lane_count == 0
-    assert isinstance(work.end, NetworkHung)
-
-
-async def test_an_image_that_hung_a_lane_is_not_asked_to_come_again_and_drops_its_other_units(
-    logs: list[EventDict],
-) -> None:
-    bench = Bench(lane_count=2, units_in_batch=1, staged_units=2)
-    hanging = bench.submit(Picture(0, 1, 2, 3, 4))
-    await turn()
-    bench.lanes[0].turn()
-    bench.clock.now_s += 30.0
-    bench.batcher.tick()
-    assert isinstance(hanging.end, NetworkHung)
-    assert hanging.end.reason == "NETWORK_HUNG"
-    assert hanging.end.retry_after_s is None
-    assert bench.dropped() == {"failed": 2}
-    for _ in range(3):
-        bench.batcher.tick()
-    assert [entry["event"] for entry in logs] == ["a lane hangs"], "given up once"
-    await bench.run_all()
-    assert len(hanging.ends) == 1
-    assert hanging.picture.answered == [0], "a unit that had not begun did not"
-    bench.assert_nothing_left()
-
-
-async def test_the_others_go_on_beside_a_lane_that_hangs_and_it_is_used_again_when_it_comes_back() -> None:
-    bench = Bench(lane_count=2, units_in_batch=1)
-    hanging, blocked = bench.submit(Picture(0)), bench.submit(Picture(1), client=BOB)
-    await turn()
-    lane = next(lane for lane in bench.lanes if lane.given[0].packs[0].tiles is hanging.picture)
-    other = next(each for each in bench.lanes if each is not lane)
-    other.turn()
-    waiting = [bench.submit(Picture(value)) for value in (2, 3)]
-    await turn()
-    bench.clock.now_s += 28.5
-    other.turn()
-    bench.batcher.tick()
-    blocked.assert_right()
-    assert isinstance(hanging.end, NetworkHung)
-    waiting += [bench.submit(Picture(4))]
-    await turn()
-    other.turn()
-    other.turn()
-    for work in waiting:
-        work.assert_right()
-    bench.withdraw(hanging)
-    assert hanging.still_count == 0, "its lane may still use it"
-    bench.batcher.require_lane()
-    lane.turn()
-    assert hanging.still_count == 1
-    assert (bench.batcher.stuck_lane_count, bench.batcher.lane_count) == (0, 2)
-    after = [bench.submit(Picture(value)) for value in (5, 6)]
-    await turn()
-    assert len(bench.busy) == 2
-    await bench.run_all()
-    for work in after:
-        work.assert_right()
-    bench.assert_nothing_left()
-
-
-async def test_images_in_one_batch_that_hangs_all_end_once() -> None:
-    bench = Bench(lane_count=2)
-    pack = bench.submit(Picture(0, 1), pack_count=2, units_fail_alone=True)
-    other = bench.submit(Picture(2, 3))
-    await turn()
-    bench.clock.now_s += 100.0
-    bench.batcher.tick()
-    assert isinstance(pack.end, NetworkHung)
-    assert isinstance(other.end, NetworkHung)
-    await bench.run_all()
-    assert pack.unit_ends == other.unit_ends == []
-    bench.assert_nothing_left()
-
-
-async def test_when_every_lane_hangs_what_waits_and_what_comes_is_told_to_go_elsewhere() -> None:
-    bench = Bench(lane_count=2, units_in_batch=1)
-    hanging = [bench.submit(Picture(value)) for value in (0, 1)]
-    await turn()
-    waiting = bench.submit(Picture(2, 3), client=BOB)
-    arriving = bench.submit(Picture(4), available_count=0)
-    bench.batcher.require_lane()
-    bench.clock.now_s += 30.001
-    bench.batcher.tick()
-    assert all(isinstance(work.end, NetworkHung) for work in hanging)
-    for work in (waiting, arriving):
-        assert isinstance(work.end, LaneStuck)
-        assert work.end.reason == "ENGINE_STUCK"
-        assert work.end.retry_after_s == 1.0
-    with pytest.raises(LaneStuck, match="no lane answers any more; send again, another replica will take it"):
-        bench.batcher.require_lane()
-    late = bench.submit(Picture(5))
-    bench.batcher.tick()
-    assert isinstance(late.end, LaneStuck), "one that was let in before and is decoded only now"
-    bench.lanes[0].turn()
-    bench.batcher.require_lane()
-    after = bench.submit(Picture(6))
-    await bench.run_all()
-    after.assert_right()
-    bench.assert_nothing_left()
-
-
-async def test_an_image_that_was_withdrawn_from_a_lane_that_hangs_is_still_when_the_lane_comes_back() -> None:
-    bench = Bench(lane_count=2)
-    gone = bench.submit(Picture(0))
-    await turn()
-    bench.withdraw(gone)
-    bench.clock.now_s += 31.0
-    bench.batcher.tick()
-    assert (gone.ends, gone.still_count) == ([], 0)
-    bench.busy[0].turn()
-    assert (gone.ends, gone.still_count) == ([], 1)
-
-
-async def test_a_wide_lane_that_hangs_holds_nobody_else_up() -> None:
-    bench = Bench(lane_count=2, wide_units=True)
-    hanging = await _hang(bench)
-    assert isinstance(hanging.end, NetworkHung)
-    (wide,) = bench.busy
-    other = bench.submit(Picture(1))
-    await turn()
-    (lane,) = set(bench.busy) - {wide}
-    assert lane.given[0].engine_lane != WIDE_LANE, "the wide lane is not free"
-    lane.turn()
-    other.assert_right()
-    wide.turn()
-    bench.assert_nothing_left()
-    again = bench.submit(Picture(2))
-    await turn()
-    assert _lanes_of(bench) == {WIDE_LANE}
-    await bench.run_all()
-    again.assert_right()
-
-
-# --- shutdown -------------------------------------------------------------------------------------------------------
+# --- shutdown ---------------------------------------------------------------------------------------------------------
 
 
 async def test_idle_waits_for_what_runs_and_for_what_is_queued_behind_it() -> None:
@@ -997,7 +591,7 @@ async def test_idle_waits_for_what_runs_and_for_what_is_queued_behind_it() -> No
 
 async def test_idle_gives_up_on_a_lane_that_does_not_come_back() -> None:
     bench = Bench()
-    await _hang(bench)
+    await hang(bench)
     assert not await bench.batcher.idle(0.0)
     bench.lanes[0].turn()
     assert await bench.batcher.idle(0.0)
@@ -1005,200 +599,3 @@ async def test_idle_gives_up_on_a_lane_that_does_not_come_back() -> None:
 
 async def test_closing_ends_lanes_that_never_started() -> None:
     assert Bench(lane_count=3).batcher.close(600.0)
-
-
-# --- anything in any order ------------------------------------------------------------------------------------------
-
-_QUICK = Group("quick", 3, EDGE_PX, EDGE_PX)
-_unit_kinds = st.lists(st.sampled_from(["fine", "fine", "fine", "poison", "read", "write"]), min_size=1, max_size=5)
-_index = st.integers(0, 100)
-
-
-@dataclass
-class _Tale:
-    """An image and what may rightly become of it."""
-
-    work: Work
-    kinds: list[str]
-    can_expire: bool
-    is_withdrawn: bool = False
-
-
-class AnythingInAnyOrder(RuleBasedStateMachine):
-    """Images come, arrive, go, fail and expire while lanes end in any order, or hang."""
-
-    @initialize(lane_count=st.integers(1, 3), units_in_batch=st.integers(1, 6), staged_units=st.integers(1, 4))
-    def open(self, lane_count: int, units_in_batch: int, staged_units: int) -> None:
-        self.loop = asyncio.new_event_loop()
-        self.unhandled: list[dict[str, Any]] = []
-        self.loop.set_exception_handler(lambda _, context: self.unhandled.append(context))
-        self.bench = Bench(
-            lane_count=lane_count, units_in_batch=units_in_batch, staged_units=staged_units, wide_units=True
-        )
-        self.bench.add("quick", Network(self.bench.clock, run_s=0.0002), unit_s=0.0002)
-        self.tales: list[_Tale] = []
-        self.has_hung = False
-
-    def do(self, action: Callable[[], R]) -> R:
-        """On the event loop, which then does nothing else: what was called soon waits for :meth:`turn`."""
-
-        async def call() -> R:
-            return action()
-
-        return self.loop.run_until_complete(call())
-
-    @rule(
-        kinds=_unit_kinds,
-        is_quick=st.booleans(),
-        client=st.sampled_from([ALICE, BOB]),
-        service_class=st.sampled_from(ServiceClass),
-        wait_s=st.sampled_from([0.5, 3.0, 50.0, NEVER_S, NEVER_S]),
-        pack_count=st.integers(1, 3),
-        available_count=st.sampled_from([None, None, 0, 1]),
-        fail_alone=st.booleans(),
-    )
-    def submit(
-        self,
-        kinds: list[str],
-        is_quick: bool,  # noqa: FBT001 -- Hypothesis passes names
-        client: Client,
-        service_class: ServiceClass,
-        wait_s: float,
-        pack_count: int,
-        available_count: int | None,
-        fail_alone: bool,  # noqa: FBT001 -- Hypothesis passes names
-    ) -> None:
-        start = 10 * len(self.tales)
-        picture = Picture(
-            *[POISON if kind == "poison" else start + index for index, kind in enumerate(kinds)],
-            read_errors={index: ValueError("read") for index, kind in enumerate(kinds) if kind == "read"},
-            write_errors={index: ValueError("write") for index, kind in enumerate(kinds) if kind == "write"},
-        )
-        work = self.do(
-            lambda: self.bench.submit(
-                picture,
-                group=_QUICK if is_quick else GROUP,
-                client=client,
-                service_class=service_class,
-                wait_s=wait_s,
-                pack_count=pack_count,
-                available_count=available_count,
-                units_fail_alone=fail_alone,
-                on_done=self.bench.withdraw,
-            )
-        )
-        self.tales.append(_Tale(work, kinds, wait_s != NEVER_S))
-
-    @precondition(lambda self: self.tales)
-    @rule(which=_index)
-    def withdraw(self, which: int) -> None:
-        tale = self.tales[which % len(self.tales)]
-        if not tale.work.is_done and not tale.is_withdrawn:
-            tale.is_withdrawn = True
-            self.do(lambda: self.bench.withdraw(tale.work))
-
-    @precondition(lambda self: self.tales)
-    @rule(which=_index, available_count=st.integers(1, 5))
-    def extend(self, which: int, available_count: int) -> None:
-        submission = self.tales[which % len(self.tales)].work.submission
-        if available_count > submission.available_count:
-            self.do(lambda: self.bench.batcher.extend(submission, available_count))
-
-    @precondition(lambda self: self.bench.busy)
-    @rule(which=_index)
-    def run_lane(self, which: int) -> None:
-        busy = self.bench.busy
-        lane = busy[which % len(busy)]
-        self.do(lane.hand_back if lane.has_run else lane.turn)
-
-    @precondition(lambda self: self.bench.busy)
-    @rule(which=_index)
-    def run_lane_without_handing_back(self, which: int) -> None:
-        busy = self.bench.busy
-        lane = busy[which % len(busy)]
-        if not lane.has_run:
-            lane.run(lane.given[0])
-            self.tick()
-
-    @rule(seconds=st.sampled_from([0.0003, 0.5, 2.0, 40.0]))
-    def let_time_pass(self, seconds: float) -> None:
-        self.bench.clock.now_s += seconds
-        self.tick()
-
-    def tick(self) -> None:
-        self.do(self.bench.batcher.tick)
-        batcher, now_s = self.bench.batcher, self.bench.clock.now_s
-        self.has_hung |= batcher.stuck_lane_count > 0
-        for tale in self.tales:
-            work = tale.work
-            assert work.is_done or tale.is_withdrawn or work.submission.deadline_s > now_s, "ticks end what is overdue"
-            assert work.is_done or tale.is_withdrawn or batcher.lane_count, "nobody waits when every lane hangs"
-
-    @rule()
-    def turn(self) -> None:
-        self.loop.run_until_complete(turn())
-        bench = self.bench
-        if len(bench.busy) == len(bench.lanes) or not bench.metric("queued_units"):
-            return
-        batches = [lane.given[0] for lane in bench.busy]
-        is_soon_free = any(abs(batch.sent_at_s + batch.expected_s - bench.clock.now_s) < 0.0005 for batch in batches)
-        assert is_soon_free or any(batch.engine_lane == WIDE_LANE for batch in batches), "an idle lane leaves work"
-
-    @invariant()
-    def lanes_are_as_they_are_said_to_be(self) -> None:
-        bench = self.bench
-        assert self.unhandled == [], "no failure is left for the event loop to find"
-        assert bench.metric("busy_lanes") == len(bench.busy)
-        lanes = [lane.given[0].engine_lane for lane in bench.busy]
-        assert len(set(lanes)) == len(lanes), "one run at a time on a lane"
-        assert WIDE_LANE not in lanes or len(lanes) == 1 or bench.batcher.stuck_lane_count, "nothing beside all cores"
-        starts = Counter(start for lane in bench.made for start in lane.starts)
-        assert not starts or max(starts.values()) == 1, "a unit leaves once"
-        assert min(bench.batcher.queued_s, bench.batcher.running_s) >= 0.0
-
-    def teardown(self) -> None:
-        if not hasattr(self, "bench"):
-            return
-        for tale in self.tales:
-            submission = tale.work.submission
-            self.do(partial(self.bench.batcher.extend, submission, submission.unit_count))
-        for lane in self.bench.busy:
-            self.do(lane.hand_back if lane.has_run else lane.turn)
-        self.loop.run_until_complete(self.bench.run_all())
-        for tale in self.tales:
-            self.assert_right_ending(tale)
-        self.bench.assert_nothing_left()
-        after = self.do(lambda: self.bench.submit(Picture(3)))
-        self.loop.run_until_complete(self.bench.run_all())
-        after.assert_right()
-        assert self.loop.run_until_complete(self.bench.batcher.idle(0.0))
-        assert self.unhandled == []
-        self.loop.close()
-
-    def assert_right_ending(self, tale: _Tale) -> None:
-        work = tale.work
-        assert work.still_count == 1, "its memory is free, once"
-        assert len(work.ends) == (not tale.is_withdrawn), "nobody waits for ever, nobody is told after leaving"
-        bad = [index for index, kind in enumerate(tale.kinds) if kind != "fine"]
-        indices = [index for index, _ in work.unit_ends]
-        assert len(set(indices)) == len(indices)
-        for index, error in work.unit_ends:
-            assert error is None or index in bad or (tale.can_expire and isinstance(error, DeadlineExceeded))
-            if error is None:
-                work.picture.assert_right(index)
-        if tale.is_withdrawn:
-            return
-        error = work.end
-        if error is None:
-            assert sorted(indices) == list(range(len(tale.kinds)))
-            assert work.submission.units_fail_alone or not bad
-        elif isinstance(error, DeadlineExceeded):
-            assert tale.can_expire
-        elif isinstance(error, NetworkHung | LaneStuck):
-            assert self.has_hung
-        else:
-            assert bad, "a neighbour's failure is not mine"
-
-
-AnythingInAnyOrder.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
-test_anything_in_any_order = AnythingInAnyOrder.TestCase
