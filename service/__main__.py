@@ -98,6 +98,7 @@ def _serve(settings: Settings) -> int:
     from service.logs import configure_logs
     from service.memory import keep_freed_blocks
     from service.profile import ProfileRefused
+    from service.tls import CertificateRefused
 
     keep_freed_blocks()
     configure_logs(settings)
@@ -110,7 +111,7 @@ def _serve(settings: Settings) -> int:
 
     try:
         uvloop.run(run())
-    except (ModelRefused, ProfileRefused, StartFailed) as error:
+    except (CertificateRefused, ModelRefused, ProfileRefused, StartFailed) as error:
         print(f"the service could not start: {error}", file=sys.stderr)
         return 1
     return 0

@@ -30,6 +30,7 @@ from service.profile import Profile, read_profile
 from service.registry import Model, Registry, load_models
 from service.rpc import SERVICE_NAME, DenoiseMethods, RpcLimits
 from service.scheduler import Scheduler
+from service.security import Security
 from service.settings import Settings
 from service.status import Calls
 from service.types import ServiceClass
@@ -57,7 +58,7 @@ class Service:
     """All parts of a running service."""
 
     def __init__(self, settings: Settings, *, clock: Callable[[], float] = time.monotonic) -> None:
-        """Raises ProfileRefused when the profile that the settings name is not of this machine."""
+        """Raises ProfileRefused and CertificateRefused when a file that the settings name can't be used."""
         self._settings = settings
         self._registry_of_metrics = CollectorRegistry()
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
@@ -94,6 +95,7 @@ class Service:
             clock=clock,
             metrics=self._metrics,
         )
+        self._security = Security(settings, metrics=self._metrics)
         self._health = health.aio.HealthServicer()
         self._http = HttpServer(
             build_http_app(
@@ -102,7 +104,7 @@ class Service:
                 stuck_lane_count=lambda: self._batcher.stuck_lane_count,
             )
         )
-        self._ticking: asyncio.Task[None] | None = None
+        self._periodic: list[asyncio.Task[None]] = []
         self._server: grpc.aio.Server | None = None
         self._models: Registry | None = None
 
@@ -129,7 +131,7 @@ class Service:
         # The health servicer starts out SERVING: say otherwise before the port opens.
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         try:
-            grpc_port = server.add_insecure_port(f"{settings.grpc_host}:{settings.grpc_port}")
+            grpc_port = self._security.listen(server, f"{settings.grpc_host}:{settings.grpc_port}")
         except RuntimeError as error:
             raise StartFailed(
                 f"gRPC can't listen on {settings.grpc_host}:{settings.grpc_port}; "
@@ -137,7 +139,7 @@ class Service:
             ) from error
         await server.start()
         self._batcher.start()
-        self._ticking = asyncio.create_task(self._tick())
+        self._periodic += [asyncio.create_task(self._tick()), asyncio.create_task(self._security.watch())]
         self._models = await self._load()
         _spare_collector()
         self._enter(State.SERVING)
@@ -169,8 +171,8 @@ class Service:
             _log.error("a lane did not come back; its thread is left behind")
         self._batcher.close(_LAST_BATCHES_S)
         self._codecs.close()
-        if self._ticking is not None:
-            self._ticking.cancel()
+        for task in self._periodic:
+            task.cancel()
         await self._http.stop()
         self._enter(State.STOPPED)
         _log.info("stopped")

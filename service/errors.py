@@ -9,12 +9,14 @@
         InvalidSamples          SAMPLES_INVALID
         InvalidOption           OPTION_INVALID
         InvalidChunks           CHUNKS_INVALID
+      Unauthenticated         UNAUTHENTICATED: nobody who may call
       ModelUnknown            MODEL_UNKNOWN
       CapabilityMissing       CAPABILITY_MISSING: the model is there, but is made for something else
       Overloaded              worth sending again after ``retry_after_s``
         QueueFull               QUEUE_FULL
         MemoryBudgetExceeded    MEMORY_BUDGET
         DeadlineUnreachable     DEADLINE_UNREACHABLE
+        QuotaExceeded           CLIENT_QUOTA: the caller's own limit, whatever the service has left
       DeadlineExceeded        DEADLINE_EXCEEDED
       Unavailable             NOT_READY while starting
         Draining                DRAINING: while stopping
@@ -105,6 +107,12 @@ class InvalidChunks(InvalidArgument):
     reason = "CHUNKS_INVALID"
 
 
+class Unauthenticated(ServiceError):
+    """The call comes from nobody who may call."""
+
+    reason = "UNAUTHENTICATED"
+
+
 class ModelUnknown(ServiceError):
     """No such model or version is loaded."""
 
@@ -146,6 +154,12 @@ class DeadlineUnreachable(Overloaded):
     """The work ahead of it takes longer than the request may wait."""
 
     reason = "DEADLINE_UNREACHABLE"
+
+
+class QuotaExceeded(Overloaded):
+    """The caller took more than it may; ``metadata["cap"]`` says of what: requests, pixels, bytes or concurrency."""
+
+    reason = "CLIENT_QUOTA"
 
 
 class DeadlineExceeded(ServiceError):

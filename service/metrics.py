@@ -69,6 +69,21 @@ class Verdict(Enum):
     REFUSED = "refused"
 
 
+class Reloaded(Enum):
+    """What is read again without a restart."""
+
+    CERTIFICATE = "certificate"
+    CALLERS = "callers"
+    MODEL = "model"
+
+
+class ReloadOutcome(Enum):
+    """Whether what was read is used now, or what was there before goes on."""
+
+    TAKEN = "taken"
+    REFUSED = "refused"
+
+
 class Metrics:
     """All metrics; the registry is given so that tests have their own.
 
@@ -167,6 +182,12 @@ class Metrics:
         )
         self.model_memory_bytes: Labelled[tuple[str, str], Gauge] = make.gauges(
             "denoised_model_memory_bytes", "Memory of a loaded model, measured at load.", ("model", "version")
+        )
+        self.reloads = make.counters(
+            "denoised_reloads",
+            "What was read again while the service ran, and whether it was taken.",
+            ("what", "outcome"),
+            tuple((reloaded, outcome) for reloaded in Reloaded for outcome in ReloadOutcome),
         )
         self.state: Labelled[str, Gauge] = make.gauges(
             "denoised_state", "1 for the state that the service is in.", ("state",)

@@ -6,8 +6,9 @@ carry a :class:`Limit`, from which ``docs/limits.md`` is made.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
@@ -57,12 +58,31 @@ class Settings(BaseSettings):
         frozen=True,
     )
 
-    grpc_host: str = Field(default="0.0.0.0", description="Address that gRPC listens on.")  # noqa: S104 -- a container's port is published on purpose
+    grpc_host: str = Field(
+        default="127.0.0.1", description="Address that gRPC listens on. 0.0.0.0 for all of the machine's."
+    )
     grpc_port: int = Field(default=50051, ge=0, le=65535, description="Port of gRPC; 0 takes a free one.")
-    http_host: str = Field(default="0.0.0.0", description="Address of metrics and health over HTTP.")  # noqa: S104 -- as above
-    http_port: int = Field(default=8081, ge=0, le=65535, description="Port of metrics and health; 0 takes a free one.")
+    http_host: str = Field(default="127.0.0.1", description="Address of metrics, health and admin over HTTP.")
+    http_port: int = Field(
+        default=8081, ge=0, le=65535, description="Port of metrics, health and admin; 0 takes a free one."
+    )
     ports_file: Path | None = Field(
         default=None, description='Where to write {"grpc_port": n, "http_port": n} once the service is ready.'
+    )
+
+    tls_certificate_file: Path | None = Field(
+        default=None, description="The service's certificate and those between it and its authority, PEM."
+    )
+    tls_key_file: Path | None = Field(default=None, description="The certificate's key, PEM without a password.")
+    tls_client_ca_file: Path | None = Field(
+        default=None, description="Authorities of clients' certificates, PEM. Set: clients must show one (mTLS)."
+    )
+    plaintext_allowed: bool = Field(
+        default=False,
+        description="Whether gRPC may go without TLS on an address that other machines reach, as behind a mesh.",
+    )
+    credentials_poll_s: float = Field(
+        default=0.5, gt=0, description="How often it is looked whether certificates and callers have changed."
     )
 
     models_dir: Path = Field(default=SHIPPED_MODELS_DIR, description="Model store: <dir>/<name>/<version>/model.onnx.")
@@ -229,10 +249,19 @@ def _explain(name: int | str, message: str, value: object) -> str:
     return f"{ENV_PREFIX}{str(name).upper()}={value!r}: {message}"
 
 
+def _is_local(host: str) -> bool:
+    """Whether an address can be reached from this machine alone."""
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def _contradictions(settings: Settings) -> Iterator[str]:
     def named(name: str) -> str:
         return f"{ENV_PREFIX}{name.upper()}={getattr(settings, name)}"
 
+    yield from _insecurities(settings, named)
     if settings.chunk_bytes + _FRAME_BYTES > settings.message_bytes:
         yield (
             f"{named('chunk_bytes')}: a chunk and its frame of up to {_FRAME_BYTES} bytes travel in one message, and "
@@ -259,3 +288,20 @@ def _contradictions(settings: Settings) -> Iterator[str]:
         )
     if settings.grpc_port == settings.http_port != 0 and settings.grpc_host == settings.http_host:
         yield f"{named('grpc_port')}: {named('http_port')} is the same port of the same address; choose two"
+
+
+def _insecurities(settings: Settings, named: Callable[[str], str]) -> Iterator[str]:
+    """What would show images to others, or only seem to hide them."""
+    if (settings.tls_certificate_file is None) != (settings.tls_key_file is None):
+        yield f"{named('tls_certificate_file')}, {named('tls_key_file')}: set both, or neither"
+    if settings.tls_client_ca_file is not None and settings.tls_certificate_file is None:
+        yield (
+            f"{named('tls_client_ca_file')}: clients show certificates only to a service that shows one; set "
+            f"{ENV_PREFIX}TLS_CERTIFICATE_FILE and {ENV_PREFIX}TLS_KEY_FILE as well"
+        )
+    if settings.tls_certificate_file is None and not settings.plaintext_allowed and not _is_local(settings.grpc_host):
+        yield (
+            f"{named('grpc_host')}: other machines reach it, and without TLS images would travel in plain text; set "
+            f"{ENV_PREFIX}TLS_CERTIFICATE_FILE and {ENV_PREFIX}TLS_KEY_FILE, or {ENV_PREFIX}GRPC_HOST=127.0.0.1, or "
+            f"{ENV_PREFIX}PLAINTEXT_ALLOWED=true where something else encrypts"
+        )

@@ -27,6 +27,7 @@ from service.errors import (
     ModelUnknown,
     Overloaded,
     ServiceError,
+    Unauthenticated,
     Unavailable,
 )
 from service.lifecycle import InFlight, Lifecycle
@@ -42,6 +43,7 @@ P = TypeVar("P")
 ERROR_DOMAIN: Final = "denoised.v1"
 CODES: Final[dict[type[ServiceError], int]] = {
     InvalidArgument: Code.INVALID_ARGUMENT,
+    Unauthenticated: Code.UNAUTHENTICATED,
     ModelUnknown: Code.NOT_FOUND,
     CapabilityMissing: Code.FAILED_PRECONDITION,
     Overloaded: Code.RESOURCE_EXHAUSTED,

@@ -11,10 +11,12 @@ Public here: the two clients, what they return, and what they raise. Beside them
 ``denoised.quality`` and ``denoised.report`` for measuring and showing what was gained.
 """
 
+from denoised._connection import Tls
 from denoised._order import CleanOptions
 from denoised.aio import AsyncClient
 from denoised.client import Client
 from denoised.errors import (
+    AccessDeniedError,
     DeadlineExceededError,
     DenoisedError,
     FileUnreadableError,
@@ -27,6 +29,7 @@ from denoised.errors import (
     NotSupportedError,
     OverloadedError,
     RequestCancelledError,
+    SecureConnectionError,
     ServerUnavailableError,
     TemporaryError,
     UnsupportedImageError,
@@ -35,6 +38,7 @@ from denoised.results import CleanResult, Model, ModelReference, Timings
 from denoised.retry import RetryPolicy
 
 __all__ = [
+    "AccessDeniedError",
     "AsyncClient",
     "CleanOptions",
     "CleanResult",
@@ -54,8 +58,10 @@ __all__ = [
     "OverloadedError",
     "RequestCancelledError",
     "RetryPolicy",
+    "SecureConnectionError",
     "ServerUnavailableError",
     "TemporaryError",
     "Timings",
+    "Tls",
     "UnsupportedImageError",
 ]

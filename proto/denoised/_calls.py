@@ -6,6 +6,7 @@ from typing import Any, Final, Unpack
 import grpc
 from google.protobuf.duration_pb2 import Duration
 
+from denoised._connection import TokenChannel
 from denoised._images import ArrayForm, ImageInput, restore
 from denoised._order import LARGEST_MESSAGE_BYTES, CleanOptions, build_order
 from denoised.errors import ServerUnavailableError
@@ -38,9 +39,13 @@ def channel_options(target: str) -> list[tuple[str, Any]]:
     return options
 
 
-def service_stub(channel: grpc.Channel | grpc.aio.Channel) -> DenoiseServiceStub:
-    """The generated stub, which serves both kinds of channel."""
-    return DenoiseServiceStub(channel)  # type: ignore[no-untyped-call]  # generated without annotations
+def service_stub(channel: grpc.Channel | grpc.aio.Channel, token: str | None = None) -> DenoiseServiceStub:
+    """The generated stub, which serves both kinds of channel; its calls carry the token.
+
+    Raises:
+        InvalidOptionError: the token can't be sent.
+    """
+    return DenoiseServiceStub(channel if token is None else TokenChannel(channel, token))  # type: ignore[no-untyped-call]  # generated without annotations
 
 
 def build_request(image: ImageInput, **options: Unpack[CleanOptions]) -> tuple[pb.DenoiseRequest, ArrayForm | None]:

@@ -1,6 +1,7 @@
 """Which answer of a server becomes which exception: one table from (status code, reason).
 
-The same table serves failed calls and the per-item statuses of a stream.
+The same table serves failed calls and the per-item statuses of a stream. What TLS fails with is read off gRPC's text,
+which is all that it gives; the tests provoke each with the gRPC that is installed.
 """
 
 from collections.abc import Iterable
@@ -13,6 +14,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from denoised.errors import (
+    AccessDeniedError,
     DeadlineExceededError,
     DenoisedError,
     ImageTooLargeError,
@@ -24,6 +26,7 @@ from denoised.errors import (
     NotSupportedError,
     OverloadedError,
     RequestCancelledError,
+    SecureConnectionError,
     ServerUnavailableError,
     TemporaryError,
     UnsupportedImageError,
@@ -45,11 +48,45 @@ _TABLE: Final[dict[tuple[grpc.StatusCode, str], type[DenoisedError]]] = {
     (_Code.FAILED_PRECONDITION, "CAPABILITY_MISSING"): NotSupportedError,
     (_Code.RESOURCE_EXHAUSTED, _NO_REASON): ImageTooLargeError,  # the transport's message limit gives no reason
     (_Code.RESOURCE_EXHAUSTED, _ANY_REASON): OverloadedError,
+    (_Code.UNAUTHENTICATED, _ANY_REASON): AccessDeniedError,
     (_Code.UNAVAILABLE, _ANY_REASON): ServerUnavailableError,
     (_Code.DEADLINE_EXCEEDED, _ANY_REASON): DeadlineExceededError,
     (_Code.CANCELLED, _ANY_REASON): RequestCancelledError,
     (_Code.UNIMPLEMENTED, _ANY_REASON): NotSupportedError,
 }
+
+# What gRPC says of a connection that did not come about, the reason that we give for it, and the remedy. The first that
+# all fits counts.
+_NOT_CONNECTED: Final = "failed to connect"
+_HANDSHAKES: Final = (
+    (
+        "Hostname Verification Check failed",
+        "TLS_NAME_WRONG",
+        "its certificate is for other names: connect by one of these, or name it (Tls.server_name, --tls-server-name)",
+    ),
+    (
+        "certificate has expired",
+        "TLS_CERTIFICATE_EXPIRED",
+        "its certificate has expired, or this machine's clock is wrong: whoever runs the server has to renew it",
+    ),
+    (
+        "CERTIFICATE_VERIFY_FAILED",
+        "TLS_CERTIFICATE_UNTRUSTED",
+        "its certificate comes from an authority that is not trusted here: name the authority (Tls(ca=...), --tls-ca)",
+    ),
+    (
+        "WRONG_VERSION_NUMBER",
+        "TLS_NOT_SPOKEN",
+        "it speaks plain text: connect without TLS, or to the port that has it",
+    ),
+    (
+        "Socket closed",
+        "TLS_EXPECTED",
+        "it hung up at once, as one does that wants TLS (tls=True, --tls) or a certificate (--tls-cert, --tls-key)",
+    ),
+)
+# Other causes end the same way: a server that stops, a proxy without one behind it.
+_GUESSED: Final = "TLS_EXPECTED"
 
 _BY_NUMBER: Final = {code.value[0]: code for code in grpc.StatusCode}
 
@@ -88,6 +125,15 @@ def _exception(code: grpc.StatusCode, message: str, details: Iterable[PackedMess
     text = message or f"the server answered {code.name} without a message"
     if kind is ImageTooLargeError and not reason:
         text = f"the image does not fit in one message ({text}): send a smaller one, or a file instead of samples"
+    if kind is ServerUnavailableError and not reason and text.startswith(_NOT_CONNECTED):
+        for sign, handshake_reason, remedy in _HANDSHAKES:
+            if sign in text:
+                return SecureConnectionError(
+                    f"no secure connection to {target}: {remedy}",
+                    reason=handshake_reason,
+                    target=target,
+                    is_certain=handshake_reason != _GUESSED,
+                )
     if kind is ServerUnavailableError and not reason:
         text = f"no denoised server answers at {target}: {text}"
     reason = reason or code.name

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from denoised import _failures, results
 from denoised._calls import DEFAULT_TARGET, channel_options, read_response, service_stub
+from denoised._connection import Tls, credentials_of
 from denoised._images import ImageInput
 from denoised._order import DEFAULT_TIMEOUT_S, CleanOptions, Order, ServerLimits, build_order
 from denoised._upload import OnProgress, Upload
@@ -56,19 +57,22 @@ class AsyncClient:
         self,
         target: str = DEFAULT_TARGET,
         *,
+        tls: Tls | bool = False,
+        token: str | None = None,
         credentials: grpc.ChannelCredentials | None = None,
         retry: RetryPolicy | None = None,
     ) -> None:
         """As for ``Client``; connects when the first call is made."""
         self.target = target
         self._retry = retry or RetryPolicy()
-        options = channel_options(target)
+        credentials, tls_options = credentials_of(credentials, tls=tls)
+        options = channel_options(target) + tls_options
         self._channel = (
             grpc.aio.insecure_channel(target, options)
             if credentials is None
             else grpc.aio.secure_channel(target, credentials, options)
         )
-        self._stub = service_stub(self._channel)
+        self._stub = service_stub(self._channel, token)
         # Asked for when an image comes that may not fit one message, and again after one was refused for its size.
         self._limits: ServerLimits | None = None
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from denoised import _failures, results
 from denoised._calls import DEFAULT_TARGET, channel_options, read_response, service_stub
+from denoised._connection import Tls, credentials_of
 from denoised._images import ImageInput
 from denoised._order import DEFAULT_TIMEOUT_S, CleanOptions, Order, ServerLimits, build_order
 from denoised._upload import OnProgress, Upload
@@ -63,6 +64,8 @@ class Client:
         self,
         target: str = DEFAULT_TARGET,
         *,
+        tls: Tls | bool = False,
+        token: str | None = None,
         credentials: grpc.ChannelCredentials | None = None,
         retry: RetryPolicy | None = None,
     ) -> None:
@@ -70,18 +73,25 @@ class Client:
 
         Args:
             target: ``host:port``, or ``dns:///host:port`` to spread calls over all addresses of the name.
-            credentials: for TLS, such as ``grpc.ssl_channel_credentials()``; None is plain text.
+            tls: True for TLS with the authorities that gRPC knows, a ``Tls`` for others or to show a certificate;
+                False is plain text.
+            token: who is calling, for a server that asks for it. Over plain text anyone on the way can read it.
+            credentials: gRPC's own, in place of ``tls``.
             retry: how patiently to try again; None is ``RetryPolicy()``.
+
+        Raises:
+            InvalidOptionError: a file of ``tls`` can't be read, or the token can't be sent.
         """
         self.target = target
         self._retry = retry or RetryPolicy()
-        options = channel_options(target)
+        credentials, tls_options = credentials_of(credentials, tls=tls)
+        options = channel_options(target) + tls_options
         self._channel = (
             grpc.insecure_channel(target, options)
             if credentials is None
             else grpc.secure_channel(target, credentials, options)
         )
-        self._stub = service_stub(self._channel)
+        self._stub = service_stub(self._channel, token)
         # Asked for when an image comes that may not fit one message, and again after one was refused for its size.
         self._limits: ServerLimits | None = None
 

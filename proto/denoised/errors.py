@@ -9,8 +9,11 @@
         InvalidOptionError          OPTION_INVALID
         ModelUnknownError           MODEL_UNKNOWN
       TemporaryError              worth sending again; ``retry_after_s`` is the server's advice, or None
-        OverloadedError             QUEUE_FULL, MEMORY_BUDGET, DEADLINE_UNREACHABLE
+        OverloadedError             QUEUE_FULL, MEMORY_BUDGET, DEADLINE_UNREACHABLE, CLIENT_QUOTA
         ServerUnavailableError      NOT_READY, DRAINING, ENGINE_STUCK, UNAVAILABLE when nothing answers; ``target``
+          SecureConnectionError       TLS_NAME_WRONG, TLS_CERTIFICATE_EXPIRED, TLS_CERTIFICATE_UNTRUSTED and
+                                      TLS_NOT_SPOKEN, which are not tried again; TLS_EXPECTED, which is a guess
+      AccessDeniedError           UNAUTHENTICATED: the token or certificate is missing, unknown or revoked
       DeadlineExceededError       DEADLINE_EXCEEDED
       RequestCancelledError       CANCELLED
       NotSupportedError           CAPABILITY_MISSING: the model is loaded, but is made for something else;
@@ -81,6 +84,23 @@ class ServerUnavailableError(TemporaryError):
     def __init__(self, message: str, *, reason: str, target: str, retry_after_s: float | None = None) -> None:
         super().__init__(message, reason=reason, retry_after_s=retry_after_s)
         self.target = target
+
+
+class SecureConnectionError(ServerUnavailableError):
+    """Something answers at the target, but no connection comes about; the message says what to change.
+
+    Attributes:
+        is_certain: False where gRPC says no more than that the connection was closed as it was made, which a server
+            does that wants TLS, or another certificate, and which one that stops may do as well.
+    """
+
+    def __init__(self, message: str, *, reason: str, target: str, is_certain: bool) -> None:
+        super().__init__(message, reason=reason, target=target)
+        self.is_certain = is_certain
+
+
+class AccessDeniedError(DenoisedError):
+    """The server lets nobody in without a token or certificate that it knows."""
 
 
 class DeadlineExceededError(DenoisedError):

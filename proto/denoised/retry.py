@@ -5,7 +5,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from denoised.errors import DenoisedError, InvalidOptionError, OverloadedError, ServerUnavailableError
+from denoised.errors import (
+    DenoisedError,
+    InvalidOptionError,
+    OverloadedError,
+    SecureConnectionError,
+    ServerUnavailableError,
+)
 
 _SERVER_DELAY_SPREAD = 0.25
 
@@ -107,4 +113,6 @@ def valid_timeout_s(timeout_s: float) -> float:
 def _is_worth_retrying(error: DenoisedError) -> bool:
     if isinstance(error, OverloadedError):
         return error.retry_after_s is not None
+    if isinstance(error, SecureConnectionError):
+        return not error.is_certain
     return isinstance(error, ServerUnavailableError)

@@ -1,5 +1,6 @@
 """The manifests against each other, against Pod Security "restricted", and against the service's own settings."""
 
+import re
 import shutil
 import subprocess
 import tomllib
@@ -162,3 +163,14 @@ def test_kustomize_ties_the_pod_to_the_content_of_its_settings() -> None:
     (source,) = objects["Deployment"]["spec"]["template"]["spec"]["containers"][0]["envFrom"]
     assert source["configMapRef"]["name"] == objects["ConfigMap"]["metadata"]["name"]
     assert source["configMapRef"]["name"].startswith("denoised-")
+
+
+def test_the_settings_of_image_and_manifests_together_are_ones_that_it_starts_with(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings
+) -> None:
+    """The image listens on all addresses, and plain text there takes a word in the manifests."""
+    dockerfile = (_ROOT / "Dockerfile").read_text(encoding="utf-8")
+    for name, value in re.findall(rf"({ENV_PREFIX}\w+)=(\S+)", dockerfile.rpartition("\nFROM ")[2]):
+        monkeypatch.setenv(name, value)
+    assert load_settings().grpc_host == load_settings().http_host == "0.0.0.0"
+    assert settings.plaintext_allowed is True

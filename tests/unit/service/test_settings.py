@@ -127,7 +127,7 @@ def test_settings_that_can_not_work_together_are_refused_with_both(
         {"PRECISION": "int8-where-present"},
         {"NORMAL_WEIGHT": "1", "INTERACTIVE_WEIGHT": "1"},
         {"GRPC_PORT": "0", "HTTP_PORT": "0"},
-        {"GRPC_PORT": "8081", "GRPC_HOST": "10.0.0.1"},
+        {"GRPC_PORT": "8081", "GRPC_HOST": "127.0.0.2"},
     ],
 )
 def test_settings_that_just_work_together_are_taken(variables: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,3 +183,33 @@ def test_settings_cannot_be_changed_after_they_were_read() -> None:
     settings = load_settings()
     with pytest.raises(ValidationError, match="frozen"):
         settings.grpc_port = 1
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "[::]", "10.0.0.7", "denoised.example"])
+def test_plain_text_where_others_reach_it_takes_a_word(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DENOISED_GRPC_HOST", host)
+    with pytest.raises(SettingsError, match="DENOISED_PLAINTEXT_ALLOWED=true"):
+        load_settings()
+    monkeypatch.setenv("DENOISED_PLAINTEXT_ALLOWED", "true")
+    assert load_settings().grpc_host == host
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "[::1]", "localhost"])
+def test_on_this_machine_alone_it_takes_none(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DENOISED_GRPC_HOST", host)
+    assert load_settings().grpc_host == host
+
+
+def test_with_a_certificate_any_address_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"GRPC_HOST": "0.0.0.0", "TLS_CERTIFICATE_FILE": "a.crt", "TLS_KEY_FILE": "a.key"}.items():
+        monkeypatch.setenv(ENV_PREFIX + name, value)
+    assert load_settings().plaintext_allowed is False
+
+
+@pytest.mark.parametrize(
+    ("name", "says"), [("TLS_CERTIFICATE_FILE", "set both, or neither"), ("TLS_CLIENT_CA_FILE", "shows one")]
+)
+def test_half_of_what_tls_takes_is_refused(name: str, says: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(ENV_PREFIX + name, "a.pem")
+    with pytest.raises(SettingsError, match=says):
+        load_settings()

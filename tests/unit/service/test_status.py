@@ -28,6 +28,7 @@ from service.errors import (
     Overloaded,
     QueueFull,
     ServiceError,
+    Unauthenticated,
     Unavailable,
 )
 from service.lifecycle import InFlight, Lifecycle, State
@@ -36,6 +37,7 @@ from service.status import CODES, ERROR_DOMAIN, Calls, observe_failure, status_o
 
 EXPECTED_CODES = {
     InvalidArgument: grpc.StatusCode.INVALID_ARGUMENT,
+    Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
     ModelUnknown: grpc.StatusCode.NOT_FOUND,
     CapabilityMissing: grpc.StatusCode.FAILED_PRECONDITION,
     Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
