@@ -16,27 +16,32 @@ from service.settings import Settings, SettingsError, describe_settings, load_se
 def main() -> int:
     """Exit codes: 0 done as asked, 1 could not start or not measure, 2 wrong settings or arguments, 130 interrupted."""
     arguments = _parser().parse_args()
+    if arguments.command == "token":
+        return _token(arguments.name)
     try:
         settings = load_settings()
     except SettingsError as error:
         print(error, file=sys.stderr)
         return 2
-    if arguments.print_config:
-        print(describe_settings(settings))
-        return 0
-    if arguments.print_limits:
-        from service.limits import limits_page
-
-        print(limits_page(settings), end="")
-        return 0
-    if arguments.print_metrics:
-        from service.metrics_page import metrics_page
-
-        print(metrics_page(), end="")
+    if arguments.print_config or arguments.print_limits or arguments.print_metrics:
+        print(_page(arguments, settings), end="")
         return 0
     if arguments.command == "profile":
         return _profile(settings, arguments.model, arguments.repeats, arguments.to)
     return _serve(settings)
+
+
+def _page(arguments: argparse.Namespace, settings: Settings) -> str:
+    """What was asked to be printed."""
+    if arguments.print_config:
+        return describe_settings(settings) + "\n"
+    if arguments.print_limits:
+        from service.limits import limits_page
+
+        return limits_page(settings)
+    from service.metrics_page import metrics_page
+
+    return metrics_page()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -82,6 +87,16 @@ def _parser() -> argparse.ArgumentParser:
     profile.add_argument(
         "--to", type=Path, metavar="FILE", help="also write it as JSON; DENOISED_PROFILE_FILE may name the file"
     )
+    token = commands.add_parser(
+        "token",
+        help="make a token for a caller, and the lines that let it in",
+        description=(
+            "Prints a new token, which is shown once and kept nowhere, to stderr, and to stdout what the file of "
+            "callers needs to know of it. Add these lines to the file that DENOISED_CALLERS_FILE names."
+        ),
+        epilog="example: python -m service token night-shift >> callers.toml",
+    )
+    token.add_argument("name", metavar="NAME", help="lower-case letters, digits and hyphens")
     return parser
 
 
@@ -91,10 +106,24 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _token(name: str) -> int:
+    from service.callers import new_token
+
+    try:
+        token = new_token(name)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(f'[callers.{name}]\ntoken_sha256 = ["{token.sha256}"]')
+    print(token.token, file=sys.stderr)
+    return 0
+
+
 def _serve(settings: Settings) -> int:
     import uvloop
 
     from service.app import StartFailed, serve
+    from service.callers import CallersRefused
     from service.logs import configure_logs
     from service.memory import keep_freed_blocks
     from service.profile import ProfileRefused
@@ -111,7 +140,7 @@ def _serve(settings: Settings) -> int:
 
     try:
         uvloop.run(run())
-    except (CertificateRefused, ModelRefused, ProfileRefused, StartFailed) as error:
+    except (CallersRefused, CertificateRefused, ModelRefused, ProfileRefused, StartFailed) as error:
         print(f"the service could not start: {error}", file=sys.stderr)
         return 1
     return 0

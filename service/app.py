@@ -58,7 +58,7 @@ class Service:
     """All parts of a running service."""
 
     def __init__(self, settings: Settings, *, clock: Callable[[], float] = time.monotonic) -> None:
-        """Raises ProfileRefused and CertificateRefused when a file that the settings name can't be used."""
+        """Raises ProfileRefused, CertificateRefused or CallersRefused: a file that a setting names can't be used."""
         self._settings = settings
         self._registry_of_metrics = CollectorRegistry()
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
@@ -95,7 +95,7 @@ class Service:
             clock=clock,
             metrics=self._metrics,
         )
-        self._security = Security(settings, metrics=self._metrics)
+        self._security = Security(settings, clock=clock, metrics=self._metrics)
         self._health = health.aio.HealthServicer()
         self._http = HttpServer(
             build_http_app(
@@ -255,10 +255,16 @@ class Service:
             ),
             lifecycle=self._lifecycle,
             in_flight=self._in_flight,
+            clients=self._security.clients,
             clock=self._clock,
             metrics=self._metrics,
         )
-        calls = Calls(lifecycle=self._lifecycle, in_flight=self._in_flight, metrics=self._metrics)
+        calls = Calls(
+            lifecycle=self._lifecycle,
+            in_flight=self._in_flight,
+            clients=self._security.clients,
+            metrics=self._metrics,
+        )
         server = grpc.aio.server(options=channel_options(settings))
         server.add_generic_rpc_handlers((methods.handler(calls),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)

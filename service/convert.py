@@ -11,6 +11,7 @@ from typing import Final
 from denoised.contract import Capability, Precision, SampleLevels
 from denoised.v1 import denoised_pb2 as pb
 from service import codec, wire
+from service.callers import capped
 from service.codec import SampleLayout, SampleType
 from service.errors import ImageTooLarge, InvalidImage, InvalidOption, InvalidSamples
 from service.job import FileOrder, Findings, Levels, Options, Outcome, RawOrder, Timings
@@ -80,31 +81,33 @@ class Recipes:
     def __init__(self, *, registry: Callable[[], Registry], denoiser: Denoiser) -> None:
         self._registry = registry
         self._denoiser = denoiser
-        self._remembered: dict[bytes, Recipe] = {}
+        self._remembered: dict[ServiceClass, dict[bytes, Recipe]] = {each: {} for each in ServiceClass}
 
-    def of(self, rest: bytes) -> Recipe:
-        """The recipe of a request; see :func:`service.wire.split_request`.
+    def of(self, rest: bytes, most_urgent: ServiceClass = ServiceClass.INTERACTIVE) -> Recipe:
+        """The recipe of a request; see :func:`service.wire.split_request`. It is no more urgent than it may be.
 
         Raises:
             InvalidArgument: a field has a value that it can't have.
             ModelUnknown, CapabilityMissing: it asks for a model that can't serve it.
         """
-        recipe = self._remembered.get(rest)
+        remembered = self._remembered[most_urgent]
+        recipe = remembered.get(rest)
         if recipe is None:
-            recipe = self._made_of(wire.parse(pb.DenoiseRequest, rest), in_chunks=False)
+            recipe = self._made_of(wire.parse(pb.DenoiseRequest, rest), most_urgent, in_chunks=False)
             if len(rest) <= _REMEMBERED_BYTES:
-                if len(self._remembered) >= _REMEMBERED_COUNT:
-                    self._remembered.clear()
-                self._remembered[rest] = recipe
+                if len(remembered) >= _REMEMBERED_COUNT:
+                    remembered.clear()
+                remembered[rest] = recipe
         return recipe
 
-    def of_header(self, header: pb.ImageHeader) -> Recipe:
+    def of_header(self, header: pb.ImageHeader, most_urgent: ServiceClass = ServiceClass.INTERACTIVE) -> Recipe:
         """The recipe of an image that comes in chunks; raises as :meth:`of`."""
-        return self._made_of(pb.DenoiseRequest(image=header.image, options=header.options), in_chunks=True)
+        request = pb.DenoiseRequest(image=header.image, options=header.options)
+        return self._made_of(request, most_urgent, in_chunks=True)
 
-    def _made_of(self, request: pb.DenoiseRequest, *, in_chunks: bool) -> Recipe:
+    def _made_of(self, request: pb.DenoiseRequest, most_urgent: ServiceClass, *, in_chunks: bool) -> Recipe:
         model = self._registry().get(request.options.model, request.options.model_version)
-        options = _options_of(request.options, request.image)
+        options = _options_of(request.options, request.image, most_urgent)
         reference = pb.DenoiseResponse(model=_reference(model)).SerializeToString()
         match request.image.WhichOneof("content"):
             case "encoded":
@@ -227,7 +230,7 @@ def model_message(model: Model, *, is_default: bool) -> pb.Model:
     )
 
 
-def _options_of(options: pb.DenoiseOptions, image: pb.Image) -> Options:
+def _options_of(options: pb.DenoiseOptions, image: pb.Image, most_urgent: ServiceClass) -> Options:
     """The options of a request, defaults filled in. Raises InvalidOption when one is out of its range."""
     strength = options.strength if options.HasField("strength") else 1.0
     if not 0.0 <= strength <= 1.0:  # false for NaN, too
@@ -250,7 +253,7 @@ def _options_of(options: pb.DenoiseOptions, image: pb.Image) -> Options:
         output_container=_CONTAINERS.get(number),
         jpeg_quality=quality,
         raw_layout=_LAYOUTS.get(image.raw.layout, SampleLayout.HWC),
-        service_class=_CLASSES[options.service_class],
+        service_class=capped(_CLASSES[options.service_class], most_urgent),
     )
 
 

@@ -65,6 +65,7 @@ class Denoiser:
         now_s = self._arrive(job)
         order = job.order
         if is_alone and isinstance(order, RawOrder) and order.is_small and self._express.take(job, order):
+            job.client.take_pixels(order.geometry.header.pixel_count)
             return
         if isinstance(order, RawOrder):
             geometry = order.geometry
@@ -82,6 +83,7 @@ class Denoiser:
         held = held_bytes(geometry.header, encoded_bytes=len(job.data), is_raw=is_raw)
         held += min(unsent_bytes, geometry.header.decoded_bytes)
         job.reservation = self._admit(job, geometry, now_s, held=held)
+        job.client.take_pixels(geometry.header.pixel_count)
         try:
             self._begin(job, geometry, now_s)
         except BaseException:
@@ -118,7 +120,7 @@ class Denoiser:
         header = order.geometry.header
         held = BandedImage.held_bytes(header, order.geometry.plan) + min(unsent_bytes, header.decoded_bytes)
         job.reservation = self._admit(job, order.geometry, now_s, held=held)
-
+        job.client.take_pixels(header.pixel_count)
         try:
             return self._raw.start_rows(job, order, image, on_tile=on_tile)
         except BaseException:

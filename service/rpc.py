@@ -15,6 +15,7 @@ from google.rpc.status_pb2 import Status
 
 from denoised.v1 import denoised_pb2 as pb
 from service import convert, wire
+from service.clients import Clients, Context
 from service.convert import Recipe, Recipes, Replies, too_large
 from service.errors import InvalidOption
 from service.job import Job, Outcome
@@ -22,14 +23,11 @@ from service.lifecycle import InFlight, Lifecycle
 from service.metrics import Metrics
 from service.pipeline import Denoiser
 from service.registry import Registry
-from service.status import Calls, Context, observe_failure
+from service.status import Calls, observe_failure, when_over
 from service.stream import ItemStream, StreamLimits
-from service.submission import Client
 from service.types import Data
 
 SERVICE_NAME: Final = pb.DESCRIPTOR.services_by_name["DenoiseService"].full_name
-# Addresses of clients that are remembered.
-_CLIENTS_MOST: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +55,7 @@ class DenoiseMethods:
         limits: RpcLimits,
         lifecycle: Lifecycle,
         in_flight: InFlight,
+        clients: Clients,
         clock: Callable[[], float],
         metrics: Metrics,
     ) -> None:
@@ -65,11 +64,11 @@ class DenoiseMethods:
         self._limits = limits
         self._lifecycle = lifecycle
         self._in_flight = in_flight
+        self._clients = clients
         self._clock = clock
         self._metrics = metrics
         self._recipes = Recipes(registry=registry, denoiser=denoiser)
         self._replies = Replies()
-        self._clients: dict[str, Client] = {}
 
     def handler(self, calls: Calls) -> grpc.GenericRpcHandler:
         """All methods, for the server."""
@@ -95,12 +94,13 @@ class DenoiseMethods:
 
     async def _denoise(self, message: bytes, context: Context) -> bytes:
         split = wire.split_request(message)
-        recipe = self._recipes.of(split.rest)
+        client = self._clients.of(context)
+        recipe = self._recipes.of(split.rest, client.most_urgent_class)
         waiter: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        job = Job(recipe.order, split.data, self._client_of(context), self._deadline_s(context), _Teller(waiter))
+        job = Job(recipe.order, split.data, client, self._deadline_s(context), _Teller(waiter))
         self._denoiser.start(job, is_alone=True)
         # Slow readers count: the room is theirs until the call has ended.
-        _when_over(context, lambda: self._denoiser.close(job))
+        when_over(context, lambda: self._denoiser.close(job))
         parts, size_bytes = self._replies.response_parts(await waiter, recipe)
         if size_bytes > self._limits.message_bytes:
             raise too_large(size_bytes, self._limits.message_bytes)
@@ -113,7 +113,7 @@ class DenoiseMethods:
                 f"the batch has {len(splits)} images; 1 to {self._limits.batch_image_count} are allowed; split it",
                 field="requests",
             )
-        client, deadline_s = self._client_of(context), self._deadline_s(context)
+        client, deadline_s = self._clients.of(context), self._deadline_s(context)
         batch = _Batch(len(splits), asyncio.get_running_loop().create_future())
         jobs: list[Job] = []
 
@@ -121,10 +121,10 @@ class DenoiseMethods:
             for job in jobs:
                 self._denoiser.close(job)
 
-        _when_over(context, close)
+        when_over(context, close)
         for index, split in enumerate(splits):
             try:
-                recipe = self._recipes.of(split.rest)
+                recipe = self._recipes.of(split.rest, client.most_urgent_class)
                 job = Job(recipe.order, split.data, client, deadline_s, batch.listener(index, recipe))
                 self._denoiser.start(job)
                 jobs.append(job)
@@ -160,7 +160,7 @@ class DenoiseMethods:
             denoiser=self._denoiser,
             recipes=self._recipes,
             replies=self._replies,
-            client=self._client_of(context),
+            client=self._clients.of(context),
             deadline_s=math.inf if remaining_s is None else self._clock() + remaining_s,
             limits=StreamLimits(
                 items_in_flight=self._limits.stream_items_in_flight,
@@ -199,16 +199,6 @@ class DenoiseMethods:
         del context
         model = self._registry().get(request.name, request.version)
         return pb.GetModelResponse(model=convert.model_message(model, is_default=model is self._registry().get("", "")))
-
-    def _client_of(self, context: Context) -> Client:
-        """Who calls: fairness is kept between addresses, without their ports; connections are only counted."""
-        peer = context.peer()
-        client = self._clients.get(peer)
-        if client is None:
-            if len(self._clients) >= _CLIENTS_MOST:
-                self._clients.clear()
-            client = self._clients[peer] = Client(share=peer.rsplit(":", 1)[0], connection=peer)
-        return client
 
     def _deadline_s(self, context: Context) -> float:
         """When the call must be answered, on the clock."""
@@ -271,26 +261,3 @@ class _Call:
 def _remaining_s(context: Context) -> float | None:
     """Time until the call's deadline, None when it has none; the type stubs forget the latter."""
     return cast("float | None", context.time_remaining())
-
-
-class _Once:
-    """A callback that is forgotten as it is called, with all that it knows."""
-
-    __slots__ = ("_call",)
-
-    def __init__(self, call: Callable[[], None]) -> None:
-        self._call: Callable[[], None] | None = call
-
-    def __call__(self, _: object) -> None:
-        call, self._call = self._call, None
-        if call is not None:
-            call()
-
-
-def _when_over(context: Context, call: Callable[[], None]) -> None:
-    """Calls back when the call has terminated.
-
-    gRPC's context and its callbacks refer to each other, so that images would wait for the garbage collector.
-    """
-    # The type stubs want another signature than gRPC.
-    context.add_done_callback(cast("Any", _Once(call)))

@@ -1,4 +1,4 @@
-"""What the service is reached through, and what of that is read again while it runs."""
+"""What the service is reached through and by whom, and what of that is read again while it runs."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -7,8 +7,11 @@ from dataclasses import dataclass
 import grpc
 import structlog
 
+from service.callers import Callers, CallersRefused, read_callers
+from service.clients import Clients
+from service.errors import Unauthenticated
 from service.metrics import Metrics, Reloaded, ReloadOutcome
-from service.settings import Settings
+from service.settings import Settings, is_local
 from service.tls import CertificateRefused, Certificates, TlsFiles
 from service.watch import FileWatch
 
@@ -25,10 +28,10 @@ class _Watched:
 
 
 class Security:
-    """TLS. Whatever its files become while the service runs, it goes on with the last ones that were right."""
+    """TLS and callers. Whatever their files become, the service goes on with the last ones that were right."""
 
-    def __init__(self, settings: Settings, *, metrics: Metrics) -> None:
-        """Raises CertificateRefused."""
+    def __init__(self, settings: Settings, *, clock: Callable[[], float], metrics: Metrics) -> None:
+        """Raises CertificateRefused or CallersRefused."""
         self._metrics = metrics
         self._poll_s = settings.credentials_poll_s
         self._watched: list[_Watched] = []
@@ -38,6 +41,26 @@ class Security:
             watch = FileWatch(files.paths())
             self._certificates = Certificates(files)
             self._watched.append(_Watched(Reloaded.CERTIFICATE, watch, self._reload_certificate))
+        self._callers: Callers | None = None
+        self._callers_file = settings.callers_file
+        if settings.callers_file is not None:
+            watch = FileWatch([settings.callers_file])
+            self._callers = Callers(settings.callers_file, clock)
+            self._watched.append(_Watched(Reloaded.CALLERS, watch, self._reload_callers))
+        self.clients = Clients(self._callers, have_certificates=settings.tls_client_ca_file is not None)
+
+    def is_admin(self, authorization: str | None, remote: str | None) -> bool:
+        """Whether who sends this HTTP header from this address may change what is served.
+
+        With a file of callers: one of its admins. Without: whoever is on this machine.
+        """
+        if self._callers is None:
+            return remote is not None and is_local(remote)
+        scheme, _, token = (authorization or "").partition(" ")
+        try:
+            return scheme.lower() == "bearer" and self._callers.of_token(token.strip()).caller.is_admin
+        except Unauthenticated:
+            return False
 
     def listen(self, server: grpc.aio.Server, address: str) -> int:
         """Opens the port; returns its number.
@@ -63,7 +86,7 @@ class Security:
                 continue
             try:
                 await watched.reload()
-            except CertificateRefused as error:
+            except (CallersRefused, CertificateRefused) as error:
                 self._metrics.reloads[watched.what, ReloadOutcome.REFUSED].inc()
                 _log.error("a change was not taken", what=watched.what.value, detail=str(error))
             else:
@@ -73,3 +96,8 @@ class Security:
     async def _reload_certificate(self) -> None:
         assert self._certificates is not None
         await asyncio.to_thread(self._certificates.reload)
+
+    async def _reload_callers(self) -> None:
+        assert self._callers is not None
+        assert self._callers_file is not None
+        self._callers.take(await asyncio.to_thread(read_callers, self._callers_file))

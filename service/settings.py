@@ -77,6 +77,9 @@ class Settings(BaseSettings):
     tls_client_ca_file: Path | None = Field(
         default=None, description="Authorities of clients' certificates, PEM. Set: clients must show one (mTLS)."
     )
+    callers_file: Path | None = Field(
+        default=None, description="Who may call, as TOML: see docs/security.md. Unset: anybody who can connect."
+    )
     plaintext_allowed: bool = Field(
         default=False,
         description="Whether gRPC may go without TLS on an address that other machines reach, as behind a mesh.",
@@ -249,7 +252,7 @@ def _explain(name: int | str, message: str, value: object) -> str:
     return f"{ENV_PREFIX}{str(name).upper()}={value!r}: {message}"
 
 
-def _is_local(host: str) -> bool:
+def is_local(host: str) -> bool:
     """Whether an address can be reached from this machine alone."""
     try:
         return ip_address(host.strip("[]")).is_loopback
@@ -299,7 +302,7 @@ def _insecurities(settings: Settings, named: Callable[[str], str]) -> Iterator[s
             f"{named('tls_client_ca_file')}: clients show certificates only to a service that shows one; set "
             f"{ENV_PREFIX}TLS_CERTIFICATE_FILE and {ENV_PREFIX}TLS_KEY_FILE as well"
         )
-    if settings.tls_certificate_file is None and not settings.plaintext_allowed and not _is_local(settings.grpc_host):
+    if settings.tls_certificate_file is None and not settings.plaintext_allowed and not is_local(settings.grpc_host):
         yield (
             f"{named('grpc_host')}: other machines reach it, and without TLS images would travel in plain text; set "
             f"{ENV_PREFIX}TLS_CERTIFICATE_FILE and {ENV_PREFIX}TLS_KEY_FILE, or {ENV_PREFIX}GRPC_HOST=127.0.0.1, or "

@@ -5,9 +5,8 @@ import math
 import re
 import secrets
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeVar, cast
 
-import grpc
 import structlog
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.duration_pb2 import Duration
@@ -17,6 +16,7 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
+from service.clients import Clients, Context
 from service.errors import (
     CapabilityMissing,
     ClientGone,
@@ -35,8 +35,6 @@ from service.metrics import Metrics
 
 _log = structlog.get_logger()
 
-# Generic for the type checker alone, hence the text.
-Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Q = TypeVar("Q")
 P = TypeVar("P")
 
@@ -79,24 +77,28 @@ def status_of(error: BaseException) -> Status:
 
 
 class Calls:
-    """Around every method of our API: refusal while not serving, errors to statuses, counting, a request's id in logs.
+    """Around every method of our API: who may call, refusal while not serving, errors to statuses, counts, ids in logs.
 
     Methods are wrapped once, when they are registered: an interceptor would do all of this again for each call.
     """
 
-    def __init__(self, *, lifecycle: Lifecycle, in_flight: InFlight, metrics: Metrics) -> None:
+    def __init__(self, *, lifecycle: Lifecycle, in_flight: InFlight, clients: Clients, metrics: Metrics) -> None:
         self._lifecycle = lifecycle
+        self._clients = clients
         self._in_flight = in_flight
         self._metrics = metrics
 
     def unary(self, behaviour: Callable[[Q, Context], Awaitable[P]], name: str) -> Callable[[Q, Context], Awaitable[P]]:
         """The method with one message in and one out; draining waits for it."""
         ok_count = self._metrics.requests[name, _OK]
-        lifecycle, in_flight = self._lifecycle, self._in_flight
+        lifecycle, in_flight, clients = self._lifecycle, self._in_flight, self._clients
 
         async def call(request: Q, context: Context) -> P:
             try:
                 lifecycle.require_serving()
+                if clients.are_named:
+                    # Slow readers count: it is under way until the call has ended.
+                    when_over(context, clients.admit(context, _size_bytes(request)).leave)
                 in_flight.enter()
                 try:
                     reply = await behaviour(request, context)
@@ -113,11 +115,14 @@ class Calls:
     def stream(
         self, behaviour: Callable[[Context], Awaitable[None]], name: str
     ) -> Callable[[object, Context], Awaitable[None]]:
-        """The method with many messages in and out, which counts its items itself."""
+        """The method with many messages in and out, which counts its items itself, and charges them to its client."""
 
         async def call(_: object, context: Context) -> None:
             try:
                 self._lifecycle.require_serving()
+                if self._clients.are_named:
+                    # The call itself is one of its client's while it is open.
+                    when_over(context, self._clients.admit(context, 0).leave)
                 await behaviour(context)
             except ClientGone as error:
                 self._count(name, CODES[ClientGone])
@@ -171,6 +176,34 @@ def observe_failure(error: Exception, metrics: Metrics, **where: str) -> Status:
         metrics.refusals[ServiceError.reason].inc()
         _log.error("request failed", exc_info=error, **where)
     return status_of(error)
+
+
+class _Once:
+    """A callback that is forgotten as it is called, with all that it knows."""
+
+    __slots__ = ("_call",)
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        self._call: Callable[[], None] | None = call
+
+    def __call__(self, _: object) -> None:
+        call, self._call = self._call, None
+        if call is not None:
+            call()
+
+
+def when_over(context: Context, call: Callable[[], None]) -> None:
+    """Calls back when the call has terminated.
+
+    gRPC's context and its callbacks refer to each other, so that images would wait for the garbage collector.
+    """
+    # The type stubs want another signature than gRPC.
+    context.add_done_callback(cast("Any", _Once(call)))
+
+
+def _size_bytes(request: object) -> int:
+    """Of a request as it arrived; what is no image's is parsed already."""
+    return len(request) if isinstance(request, bytes) else cast("Message", request).ByteSize()
 
 
 def _request_id(context: Context) -> str:

@@ -80,6 +80,7 @@ class Item:
     job: Job | None = None
     upload: Upload | None = None
     timer: asyncio.TimerHandle | None = None
+    has_entered: bool = False
 
 
 class ItemStream:
@@ -147,7 +148,7 @@ class ItemStream:
         finally:
             for item in self._unwritten:
                 self._close(item)
-                self._in_flight.leave()
+                self._leave(item)
             for _, room in self._held:
                 if room is not None:
                     room.release()
@@ -284,19 +285,21 @@ class ItemStream:
 
     def _begin(self, item: Item, frame: wire.Frame) -> None:
         self._lifecycle.require_serving()
+        self._client.enter(_size_bytes(frame.content))
+        item.has_entered = True
         timeout_s = self._limits.default_timeout_s if frame.timeout_s is None else frame.timeout_s
         if not timeout_s > 0:
             raise InvalidOption(f"timeout is {timeout_s} s; it must be more than 0", field="timeout")
         deadline_s = min(self._deadline_s, self._clock() + min(timeout_s, self._limits.longest_timeout_s))
         if isinstance(frame.content, wire.Split):
-            item.recipe = self._recipes.of(frame.content.rest)
+            item.recipe = self._recipes.of(frame.content.rest, self._client.most_urgent_class)
             item.job = Job(
                 item.recipe.order, frame.content.data, self._client, deadline_s, lambda _, end: self._done(item, end)
             )
             self._denoiser.start(item.job, is_alone=True)
         elif isinstance(frame.content, pb.ImageHeader):
             self._check_upload_count()
-            item.recipe = self._recipes.of_header(frame.content)
+            item.recipe = self._recipes.of_header(frame.content, self._client.most_urgent_class)
             item.upload = self._uploads[item.item_id] = open_upload(
                 frame.content,
                 item.recipe,
@@ -344,6 +347,7 @@ class ItemStream:
         is_refused = item_id in self._refused_uploads
         if upload is not None and not (upload.is_complete and is_refused):
             try:
+                self._client.take_bytes(len(chunk.data))
                 upload.feed(chunk)
             except Exception as error:  # noqa: BLE001 -- an item's failure is its outcome, whatever it is
                 self._end(self._items[item_id], error)
@@ -394,7 +398,7 @@ class ItemStream:
 
         def written() -> None:
             self._unwritten.discard(item)
-            self._in_flight.leave()
+            self._leave(item)
             self._close(item)
 
         self._put(item, message, written)
@@ -403,6 +407,12 @@ class ItemStream:
         self._outbox.append((item, message, after))
         self._to_write.set()
 
+    def _leave(self, item: Item) -> None:
+        """Its answer has left, or nobody waits for it."""
+        self._in_flight.leave()
+        if item.has_entered:
+            self._client.leave()
+
     def _close(self, item: Item) -> None:
         if item.timer is not None:
             item.timer.cancel()
@@ -410,6 +420,11 @@ class ItemStream:
             self._denoiser.close(item.job)
         if item.upload is not None:
             item.upload.close()
+
+
+def _size_bytes(content: object) -> int:
+    """Of what an item begins with; of an image in chunks each is counted as it comes."""
+    return len(content.data) + len(content.rest) if isinstance(content, wire.Split) else 0
 
 
 def _nothing() -> None:

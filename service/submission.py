@@ -3,6 +3,7 @@
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 
+from service.callers import Pass
 from service.errors import ServiceError
 from service.lanes import Tiles
 from service.scheduler import Ticket
@@ -11,10 +12,47 @@ from service.types import ServiceClass
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """Who sent a request: ``share`` is what fairness is kept between, ``connection`` is only counted."""
+    """Who sent a request.
+
+    Attributes:
+        share: what fairness is kept between.
+        connection: only counted.
+        entry: what they were let in with; None where anybody is.
+    """
 
     share: Hashable
     connection: Hashable
+    entry: Pass | None = field(default=None, compare=False)
+
+    @property
+    def most_urgent_class(self) -> ServiceClass:
+        return ServiceClass.INTERACTIVE if self.entry is None else self.entry.caller.most_urgent_class
+
+    def enter(self, size_bytes: int) -> None:
+        """A request of that size begins; :meth:`leave` is called once its answer has left.
+
+        Raises:
+            Unauthenticated: what they were let in with was revoked.
+            QuotaExceeded: they have taken more than they may; nothing was taken.
+        """
+        if self.entry is not None:
+            self.entry.require_valid()
+            self.entry.caller.allowance.enter(size_bytes)
+
+    def take_bytes(self, count: int) -> None:
+        """More of a request arrived."""
+        if self.entry is not None:
+            self.entry.caller.allowance.take_bytes(count)
+
+    def take_pixels(self, count: int) -> None:
+        """An image of so many pixels was let in."""
+        if self.entry is not None:
+            self.entry.caller.allowance.take_pixels(count)
+
+    def leave(self) -> None:
+        """An answer has left, or nobody wants it."""
+        if self.entry is not None:
+            self.entry.caller.allowance.leave()
 
 
 @dataclass(frozen=True, slots=True)

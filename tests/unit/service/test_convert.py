@@ -386,7 +386,7 @@ def test_a_refusal_is_as_good_the_second_time(desk: Desk) -> None:
 
 
 def test_what_is_remembered_is_bounded_in_number_and_size(desk: Desk) -> None:
-    remembered = desk.recipes._remembered
+    remembered = desk.recipes._remembered[ServiceClass.INTERACTIVE]
     for size_px in range(1, 3000):
         desk.recipe(raw(height_px=1, width_px=size_px, channel_count=1))
         assert len(remembered) <= 1024

@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 from structlog.typing import EventDict
 
 from service import errors
+from service.clients import Clients
 from service.errors import (
     CapabilityMissing,
     ClientGone,
@@ -195,7 +196,7 @@ class Server:
         for step in {State.SERVING: [State.SERVING], State.DRAINING: [State.SERVING, State.DRAINING]}.get(state, []):
             self.lifecycle.enter(step)
         self.metrics = Metrics(self.registry)
-        self.calls = Calls(lifecycle=self.lifecycle, in_flight=self.in_flight, metrics=self.metrics)
+        self.calls = Calls(lifecycle=self.lifecycle, in_flight=self.in_flight, clients=Clients(), metrics=self.metrics)
 
     async def call(self, behaviour: Callable[..., Awaitable[Any]], context: FakeContext) -> Any:
         return await self.calls.unary(behaviour, "Denoise")("request", cast("Any", context))
