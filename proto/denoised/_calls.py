@@ -19,6 +19,8 @@ DEFAULT_TARGET: Final = "localhost:50051"
 _KEEPALIVE_PERIOD_MS: Final = 30_000
 _KEEPALIVE_TIMEOUT_MS: Final = 10_000
 _FIRST_RECONNECT_MS: Final = 200
+_CONNECT_TIMEOUT_MS: Final = 3_000
+_BALANCED_STREAM_COUNT: Final = 4
 
 
 def channel_options(target: str) -> list[tuple[str, Any]]:
@@ -28,15 +30,28 @@ def channel_options(target: str) -> list[tuple[str, Any]]:
         ("grpc.max_receive_message_length", LARGEST_MESSAGE_BYTES),
         ("grpc.keepalive_time_ms", _KEEPALIVE_PERIOD_MS),
         ("grpc.keepalive_timeout_ms", _KEEPALIVE_TIMEOUT_MS),
+        # gRPC would stop asking after two pings while an answer is computed, which is when a dead peer must be noticed.
+        ("grpc.http2.max_pings_without_data", 0),
         # Below the first pause between tries: a retry that finds gRPC still waiting to reconnect fails unsent.
         ("grpc.initial_reconnect_backoff_ms", _FIRST_RECONNECT_MS),
-        ("grpc.min_reconnect_backoff_ms", _FIRST_RECONNECT_MS),
+        # Not a pause, whatever its name: how long one attempt to connect may take.
+        ("grpc.min_reconnect_backoff_ms", _CONNECT_TIMEOUT_MS),
         # gRPC would share one connection among all clients of a process, and the server would see one client.
         ("grpc.use_local_subchannel_pool", 1),
     ]
-    if target.startswith("dns:///"):
+    if is_balanced(target):
         options.append(("grpc.service_config", json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})))
     return options
+
+
+def is_balanced(target: str) -> bool:
+    """Whether the target may stand for several servers, over which calls are spread in turn."""
+    return target.startswith("dns:///") or (target.startswith(("ipv4:", "ipv6:")) and "," in target)
+
+
+def default_stream_count(target: str) -> int:
+    """How many streams carry many images when the caller does not say; a stream stays with one server."""
+    return _BALANCED_STREAM_COUNT if is_balanced(target) else 1
 
 
 def service_stub(channel: grpc.Channel | grpc.aio.Channel, token: str | None = None) -> DenoiseServiceStub:

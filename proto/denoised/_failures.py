@@ -11,8 +11,8 @@ import grpc
 from google.protobuf.any_pb2 import Any as PackedMessage
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
-from grpc_status import rpc_status
 
+from denoised._connecting import cause_of
 from denoised.errors import (
     AccessDeniedError,
     DeadlineExceededError,
@@ -55,41 +55,11 @@ _TABLE: Final[dict[tuple[grpc.StatusCode, str], type[DenoisedError]]] = {
     (_Code.UNIMPLEMENTED, _ANY_REASON): NotSupportedError,
 }
 
-# What gRPC says of a connection that did not come about, the reason that we give for it, and the remedy. The first that
-# all fits counts.
-_NOT_CONNECTED: Final = "failed to connect"
-_HANDSHAKES: Final = (
-    (
-        "Hostname Verification Check failed",
-        "TLS_NAME_WRONG",
-        "its certificate is for other names: connect by one of these, or name it (Tls.server_name, --tls-server-name)",
-    ),
-    (
-        "certificate has expired",
-        "TLS_CERTIFICATE_EXPIRED",
-        "its certificate has expired, or this machine's clock is wrong: whoever runs the server has to renew it",
-    ),
-    (
-        "CERTIFICATE_VERIFY_FAILED",
-        "TLS_CERTIFICATE_UNTRUSTED",
-        "its certificate comes from an authority that is not trusted here: name the authority (Tls(ca=...), --tls-ca)",
-    ),
-    (
-        "WRONG_VERSION_NUMBER",
-        "TLS_NOT_SPOKEN",
-        "it speaks plain text: connect without TLS, or to the port that has it",
-    ),
-    (
-        "Socket closed",
-        "TLS_EXPECTED",
-        "it hung up at once, as one does that wants TLS (tls=True, --tls) or a certificate (--tls-cert, --tls-key)",
-    ),
-)
-# Other causes end the same way: a server that stops, a proxy without one behind it.
-_GUESSED: Final = "TLS_EXPECTED"
-
 _BY_NUMBER: Final = {code.value[0]: code for code in grpc.StatusCode}
 
+_DETAILS_KEY: Final = "grpc-status-details-bin"
+# A proxy that speaks HTTP and finds a message too long; gRPC makes UNKNOWN of it.
+_TOO_LONG_FOR_A_PROXY: Final = ("status: 413", "status code 413", "HTTP status code: 413")
 
 # grpc.aio's own words when it writes to a stream that has just ended; the server's status is lost then.
 _WRITE_AFTER_END = "Internal error from Core"
@@ -97,18 +67,27 @@ _WRITE_AFTER_END = "Internal error from Core"
 
 def from_call(error: grpc.RpcError, *, target: str) -> DenoisedError:
     """The exception for a failed call, whether of grpc or of grpc.aio."""
-    # Both raise objects that have a Call's methods; grpc_status.aio takes unfinished calls only.
+    # Both raise objects that have a Call's methods.
     call = cast("grpc.Call", error)
-    if call.code() is grpc.StatusCode.INTERNAL and call.details() == _WRITE_AFTER_END:
-        return _exception(grpc.StatusCode.UNAVAILABLE, "the call ended while it was written to", (), target=target)
-    try:
-        status = rpc_status.from_call(call)
-    except (ValueError, DecodeError):
-        # A proxy on the way changed the code or the text: its word counts, the details no longer belong to it.
-        status = None
-    if status is None:
-        return _exception(call.code(), call.details() or "", (), target=target)
-    return _exception(call.code(), status.message, status.details, target=target)
+    code, text = call.code(), call.details() or ""
+    if code is _Code.INTERNAL and text == _WRITE_AFTER_END:
+        return _exception(_Code.UNAVAILABLE, "the call ended while it was written to", (), target=target)
+    if code is _Code.UNKNOWN and any(mark in text for mark in _TOO_LONG_FOR_A_PROXY):
+        code = _Code.RESOURCE_EXHAUSTED
+    return _exception(code, text, _details_of(call), target=target)
+
+
+def _details_of(call: grpc.Call) -> Iterable[PackedMessage]:
+    """None when a proxy on the way changed the code or the text: then they belong to something else."""
+    for key, value in call.trailing_metadata() or ():
+        if key == _DETAILS_KEY:
+            try:
+                status = status_pb2.Status.FromString(value)
+            except DecodeError:
+                break
+            if (status.code, status.message) == (call.code().value[0], call.details()):
+                return tuple(status.details)
+    return ()
 
 
 def from_status(status: status_pb2.Status, *, target: str) -> DenoisedError:
@@ -123,20 +102,18 @@ def _exception(code: grpc.StatusCode, message: str, details: Iterable[PackedMess
     if kind is ImageTooLargeError and retry_after_s is not None:
         kind = OverloadedError  # "too large" is never worth sending again, and the server says that this is
     text = message or f"the server answered {code.name} without a message"
-    if kind is ImageTooLargeError and not reason:
-        text = f"the image does not fit in one message ({text}): send a smaller one, or a file instead of samples"
-    if kind is ServerUnavailableError and not reason and text.startswith(_NOT_CONNECTED):
-        for sign, handshake_reason, remedy in _HANDSHAKES:
-            if sign in text:
-                return SecureConnectionError(
-                    f"no secure connection to {target}: {remedy}",
-                    reason=handshake_reason,
-                    target=target,
-                    is_certain=handshake_reason != _GUESSED,
-                )
-    if kind is ServerUnavailableError and not reason:
-        text = f"no denoised server answers at {target}: {text}"
-    reason = reason or code.name
+    cause = cause_of(text) if kind is ServerUnavailableError and not reason else None
+    if cause is not None and cause.is_handshake:
+        return SecureConnectionError(
+            f"no secure connection to {target}: {cause.remedy}",
+            reason=cause.reason,
+            target=target,
+            is_certain=cause.is_certain,
+        )
+    if cause is not None:
+        reason, text = cause.reason, f"no denoised server answers at {target}: {cause.remedy} ({text})"
+    elif not reason:
+        reason, text = code.name, _explained(kind, code, text, target=target)
     if issubclass(kind, ServerUnavailableError):
         return kind(text, reason=reason, target=target, retry_after_s=retry_after_s)
     if issubclass(kind, TemporaryError):
@@ -144,6 +121,23 @@ def _exception(code: grpc.StatusCode, message: str, details: Iterable[PackedMess
     if issubclass(kind, InvalidRequestError):
         return kind(text, reason=reason, field=field)
     return kind(text, reason=reason)
+
+
+def _explained(kind: type[DenoisedError], code: grpc.StatusCode, text: str, *, target: str) -> str:
+    """The text for what gRPC, or a proxy, said instead of the service."""
+    if kind is ImageTooLargeError:
+        return (
+            f"the image does not fit in one message ({text}): the limit is the server's or a proxy's on the way; with "
+            "the client's message_bytes set to it, larger images travel in chunks"
+        )
+    if kind is ServerUnavailableError:
+        return f"no denoised server answers at {target}: {text}"
+    if code is _Code.UNIMPLEMENTED:
+        return (
+            f"the server at {target} does not know this method ({text}): it is older than this client, or no denoised "
+            "service; update it, or name another one"
+        )
+    return text
 
 
 def _read(details: Iterable[PackedMessage]) -> tuple[str, str, float | None]:

@@ -9,12 +9,13 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from denoised._file_header import read_file_header
+from denoised._pillow import array_of, image_of, is_pillow_image
 from denoised.errors import (
     FileUnreadableError,
     InternalError,
@@ -23,8 +24,11 @@ from denoised.errors import (
 )
 from denoised.v1 import denoised_pb2 as pb
 
+if TYPE_CHECKING:
+    from PIL.Image import Image as PillowImage
+
 AnyArray = NDArray[Any]
-ImageInput = AnyArray | bytes | str | os.PathLike[str]
+ImageInput: TypeAlias = "AnyArray | PillowImage | bytes | str | os.PathLike[str]"
 
 _SAMPLE_TYPES: Final = {
     "uint8": pb.SAMPLE_TYPE_U8,
@@ -36,10 +40,16 @@ _MOST_CHANNELS: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class ArrayForm:
-    """What is needed to make an array of the answer's samples again."""
+    """What is needed to make an array of the answer's samples again, or the Pillow image that the question was."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
+    question: "PillowImage | None" = None
+
+    def given_back(self, samples: AnyArray) -> "AnyArray | PillowImage":
+        """Samples of this shape as what the caller gave."""
+        samples = samples.astype(self.dtype, copy=False)
+        return samples if self.question is None else image_of(samples, self.question)
 
     @property
     def little_endian(self) -> np.dtype[Any]:
@@ -104,11 +114,13 @@ def prepare(image: ImageInput, *, black_level: float | None, white_level: float 
     """
     if isinstance(image, np.ndarray):
         return _prepare_array(image, black_level=black_level, white_level=white_level)
+    if is_pillow_image(image):
+        return _prepare_array(array_of(image), black_level=black_level, white_level=white_level, question=image)
     if isinstance(image, str | os.PathLike):
         image = _read(Path(image))
     elif not isinstance(image, bytes):
         raise UnsupportedImageError(
-            f"image is a {type(image).__name__}; pass a NumPy array, the bytes of a file, or a path",
+            f"image is a {type(image).__name__}; pass a NumPy array, a Pillow image, the bytes of a file, or a path",
             reason="IMAGE_UNSUPPORTED",
             field="image",
         )
@@ -125,8 +137,8 @@ def prepare(image: ImageInput, *, black_level: float | None, white_level: float 
     )
 
 
-def restore(message: pb.Image, form: ArrayForm | None) -> AnyArray | bytes:
-    """The answer as what the caller gave: a fresh writable array, or the bytes of a file.
+def restore(message: pb.Image, form: ArrayForm | None) -> "AnyArray | PillowImage | bytes":
+    """The answer as what the caller gave: a fresh writable array, a Pillow image, or the bytes of a file.
 
     Raises:
         InternalError: the answer is of another kind or size than the question.
@@ -160,7 +172,7 @@ class Assembly:
         else:
             self._bytes[start : self.size_bytes] = np.frombuffer(data, np.uint8)
 
-    def finish(self, header: pb.Image) -> AnyArray | bytes:
+    def finish(self, header: pb.Image) -> "AnyArray | PillowImage | bytes":
         """The whole answer; ``header`` says what it is.
 
         Raises:
@@ -172,14 +184,20 @@ class Assembly:
             return self._file.getvalue()
         if self.size_bytes != self._bytes.size:
             raise self._malformed()
-        return self._samples.astype(self._form.dtype, copy=False)
+        return self._form.given_back(self._samples)
 
     def _malformed(self) -> InternalError:
         asked = "a file" if self._form is None else f"an array of {self._bytes.size} bytes"
         return InternalError(f"the server answered {asked} with something else", reason="ANSWER_MALFORMED")
 
 
-def _prepare_array(array: AnyArray, *, black_level: float | None, white_level: float | None) -> Prepared:
+def _prepare_array(
+    array: AnyArray,
+    *,
+    black_level: float | None,
+    white_level: float | None,
+    question: "PillowImage | None" = None,
+) -> Prepared:
     sample_type = _SAMPLE_TYPES.get(array.dtype.name)
     if sample_type is None:
         raise UnsupportedImageError(
@@ -214,7 +232,7 @@ def _prepare_array(array: AnyArray, *, black_level: float | None, white_level: f
     return Prepared(
         header=pb.Image(raw=raw),
         data=array,
-        form=ArrayForm(shape=array.shape, dtype=array.dtype),
+        form=ArrayForm(shape=array.shape, dtype=array.dtype, question=question),
         size_bytes=array.nbytes,
         answer_bytes=array.nbytes,
         height_px=array.shape[0],

@@ -99,11 +99,11 @@ class ServerLimits:
     chunked_image_pixels: int | None = None
 
     @classmethod
-    def of(cls, response: pb.ListModelsResponse) -> "ServerLimits":
-        """Servers of other releases may leave any of it out."""
+    def of(cls, response: pb.ListModelsResponse, *, most_message_bytes: int) -> "ServerLimits":
+        """Servers of other releases may leave any of it out; the client itself sends ``most_message_bytes``."""
         limits = response.limits
         return cls(
-            message_bytes=min(limits.message_bytes or LARGEST_MESSAGE_BYTES, LARGEST_MESSAGE_BYTES),
+            message_bytes=min(limits.message_bytes or most_message_bytes, most_message_bytes),
             image_pixels=limits.image_pixels or None,
             chunked_image_pixels=limits.chunked_image_pixels or None,
         )
@@ -133,6 +133,21 @@ class ServerLimits:
                 reason="IMAGE_TOO_LARGE",
                 field="image.encoded.data" if image.form is None else "image.raw",
             )
+
+
+def valid_message_bytes(message_bytes: int) -> int:
+    """The limit itself when chunks fit into it.
+
+    Raises:
+        InvalidOptionError: they don't.
+    """
+    if message_bytes < CHUNK_BYTES + _AROUND_BYTES:
+        raise InvalidOptionError(
+            f"message_bytes is {message_bytes}; chunks need {CHUNK_BYTES + _AROUND_BYTES}",
+            reason="OPTION_INVALID",
+            field="message_bytes",
+        )
+    return min(message_bytes, LARGEST_MESSAGE_BYTES)
 
 
 def build_order(

@@ -3,40 +3,53 @@
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
 import grpc
 import numpy as np
 from numpy.typing import NDArray
 
 from denoised import _failures, results
-from denoised._calls import DEFAULT_TARGET, channel_options, read_response, service_stub
+from denoised._calls import DEFAULT_TARGET, channel_options, default_stream_count, read_response, service_stub
 from denoised._connection import Tls, credentials_of
 from denoised._images import ImageInput
-from denoised._order import DEFAULT_TIMEOUT_S, CleanOptions, Order, ServerLimits, build_order
+from denoised._order import (
+    DEFAULT_TIMEOUT_S,
+    LARGEST_MESSAGE_BYTES,
+    CleanOptions,
+    Order,
+    ServerLimits,
+    build_order,
+    valid_message_bytes,
+)
 from denoised._upload import OnProgress, Upload
 from denoised._window import (
     FAREWELL_S,
     Alone,
+    Answer,
     Close,
+    Event,
     Finish,
     Give,
     Open,
     Outcome,
-    Receive,
     Send,
-    Sleep,
+    Settled,
     StreamEnd,
     Take,
+    Wait,
     Window,
 )
 from denoised.errors import DenoisedError, ImageTooLargeError
 from denoised.results import CleanResult, Model
-from denoised.retry import Attempts, RetryPolicy
+from denoised.retry import Attempts, RetryBudget, RetryPolicy
 from denoised.v1 import denoised_pb2 as pb
 from denoised.v1.denoised_pb2_grpc import DenoiseServiceStub
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PillowImage
 
 SampleT = TypeVar("SampleT", bound=np.generic)
 _ResponseT = TypeVar("_ResponseT")
@@ -61,10 +74,13 @@ class AsyncClient:
         token: str | None = None,
         credentials: grpc.ChannelCredentials | None = None,
         retry: RetryPolicy | None = None,
+        message_bytes: int = LARGEST_MESSAGE_BYTES,
     ) -> None:
         """As for ``Client``; connects when the first call is made."""
         self.target = target
         self._retry = retry or RetryPolicy()
+        self._budget = RetryBudget(self._retry)
+        self._message_bytes = valid_message_bytes(message_bytes)
         credentials, tls_options = credentials_of(credentials, tls=tls)
         options = channel_options(target) + tls_options
         self._channel = (
@@ -94,6 +110,15 @@ class AsyncClient:
         on_progress: OnProgress | None = ...,
         **options: Unpack[CleanOptions],
     ) -> CleanResult[bytes]: ...
+    @overload
+    async def clean(
+        self,
+        image: "PillowImage",
+        *,
+        timeout_s: float | None = ...,
+        on_progress: OnProgress | None = ...,
+        **options: Unpack[CleanOptions],
+    ) -> CleanResult["PillowImage"]: ...
     async def clean(
         self,
         image: ImageInput,
@@ -110,25 +135,30 @@ class AsyncClient:
         begun_s = time.monotonic()
         order = await asyncio.to_thread(build_order, image, **options)
         timeout_s = order.default_timeout_s if timeout_s is None else timeout_s
-        return await self._clean(order, Attempts(self._retry, timeout_s, begun_s=begun_s), on_progress)
+        return await self._clean(order, Attempts(self._retry, self._budget, timeout_s, begun_s=begun_s), on_progress)
 
     def clean_many(
         self,
         images: Iterable[ImageInput] | AsyncIterable[ImageInput],
         *,
         concurrency: int = 8,
+        stream_count: int | None = None,
+        in_order: bool = False,
         timeout_s: float | None = None,
         **options: Unpack[CleanOptions],
     ) -> AsyncIterator[Outcome]:
-        """Denoises images over one stream, a few at a time; see ``Client.clean_many``.
+        """Denoises images over a few streams, some at a time; see ``Client.clean_many``.
 
         Yields:
-            (index of the image, its result or why there is none), in any order.
+            (index of the image, its result or why there is none); each index once.
         """
         window = Window(
             target=self.target,
             policy=self._retry,
+            budget=self._budget,
             concurrency=concurrency,
+            stream_count=default_stream_count(self.target) if stream_count is None else stream_count,
+            is_ordered=in_order,
             timeout_s=timeout_s,
             options=options,
             limits=lambda: self._limits,
@@ -138,7 +168,8 @@ class AsyncClient:
 
     async def models(self, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> tuple[Model, ...]:
         """The models that the server has loaded, by name, then by version, oldest first."""
-        response = await self._call(self._stub.ListModels, pb.ListModelsRequest(), Attempts(self._retry, timeout_s))
+        attempts = Attempts(self._retry, self._budget, timeout_s)
+        response = await self._call(self._stub.ListModels, pb.ListModelsRequest(), attempts)
         return tuple(results.model(message) for message in response.models)
 
     async def close(self) -> None:
@@ -180,15 +211,10 @@ class AsyncClient:
             on_progress(1.0)
         return result
 
-    async def _outcome(self, order: Order, timeout_s: float) -> CleanResult[Any] | DenoisedError:
-        try:
-            return await self._clean(order, Attempts(self._retry, timeout_s), None)
-        except DenoisedError as error:
-            return error
-
     async def _known_limits(self, attempts: Attempts) -> ServerLimits:
         if self._limits is None:
-            self._limits = ServerLimits.of(await self._call(self._stub.ListModels, pb.ListModelsRequest(), attempts))
+            response = await self._call(self._stub.ListModels, pb.ListModelsRequest(), attempts)
+            self._limits = ServerLimits.of(response, most_message_bytes=self._message_bytes)
         return self._limits
 
     async def _upload(
@@ -221,7 +247,7 @@ class AsyncClient:
             call.cancel()
 
     async def _drive(self, window: Window, source: AsyncIterator[ImageInput]) -> AsyncIterator[Outcome]:
-        stream = _Stream(self._stub, target=self.target)
+        traffic = _Traffic(self._open_stream, self._run_errand)
         try:
             while not isinstance(step := window.next_step(time.monotonic()), Finish):
                 match step:
@@ -229,20 +255,23 @@ class AsyncClient:
                         yield outcome
                     case Take():
                         await _take(source, window)
-                    case Open(timeout_s):
-                        await stream.open(timeout_s)
-                    case Send(frame):
-                        stream.send(frame)
-                    case Alone(index, order, timeout_s):
-                        window.settle(index, await self._outcome(order, timeout_s))
-                    case Receive(wait_s):
-                        window.note(await stream.receive(wait_s), time.monotonic())
-                    case Sleep(wait_s):
-                        await asyncio.sleep(wait_s)
-                    case Close():
-                        await stream.finish()
+                    case Wait(wait_s):
+                        window.note(await traffic.wait(wait_s), time.monotonic())
+                    case _:
+                        await traffic.carry_out(step)
         finally:
-            await stream.cancel()
+            await traffic.end()
+
+    def _open_stream(self, step: Open, inbox: asyncio.Queue[Event]) -> "_Stream":
+        return _Stream(self._stub, step.stream, step.timeout_s, inbox, target=self.target)
+
+    async def _run_errand(self, step: Alone, inbox: asyncio.Queue[Event]) -> None:
+        """One image that is cleaned alone."""
+        attempts = Attempts(self._retry, self._budget, step.timeout_s)
+        try:
+            inbox.put_nowait(Settled(step.index, await self._clean(step.order, attempts, None)))
+        except DenoisedError as error:
+            inbox.put_nowait(Settled(step.index, error))
 
 
 async def _take(source: AsyncIterator[ImageInput], window: Window) -> None:
@@ -254,69 +283,102 @@ async def _take(source: AsyncIterator[ImageInput], window: Window) -> None:
         await asyncio.to_thread(window.add, image, time.monotonic())
 
 
+class _Traffic:
+    """What one ``clean_many`` has under way, and one inbox for all that happens to it."""
+
+    def __init__(
+        self,
+        open_stream: "Callable[[Open, asyncio.Queue[Event]], _Stream]",
+        run_errand: Callable[[Alone, asyncio.Queue[Event]], Coroutine[None, None, None]],
+    ) -> None:
+        self._open_stream = open_stream
+        self._run_errand = run_errand
+        self._inbox: asyncio.Queue[Event] = asyncio.Queue()
+        self._streams: dict[int, _Stream] = {}
+        self._errands: dict[int, asyncio.Task[None]] = {}
+
+    async def carry_out(self, step: Open | Send | Alone | Close) -> None:
+        match step:
+            case Open(number):
+                self._streams[number] = self._open_stream(step, self._inbox)
+            case Send(number, frame):
+                self._streams[number].send(frame)
+            case Alone(index):
+                self._errands[index] = asyncio.create_task(self._run_errand(step, self._inbox))
+            case Close(number):
+                await self._streams.pop(number).finish()
+
+    async def wait(self, wait_s: float) -> Event | None:
+        """What happens next; None when nothing does in time."""
+        try:
+            # A timeout that is over at once would leave even what is there already.
+            event = self._inbox.get_nowait() if not self._inbox.empty() else await self._next(wait_s)
+        except TimeoutError:
+            return None
+        if isinstance(event, StreamEnd) and event.stream in self._streams:
+            await self._streams.pop(event.stream).cancel()
+        elif isinstance(event, Settled):
+            await self._errands.pop(event.index)
+        return event
+
+    async def end(self) -> None:
+        """Ends now what has not ended."""
+        for stream in self._streams.values():
+            await stream.cancel()
+        for errand in self._errands.values():
+            errand.cancel()
+        if self._errands:
+            await asyncio.wait(self._errands.values())
+
+    async def _next(self, wait_s: float) -> Event:
+        return await asyncio.wait_for(self._inbox.get(), wait_s)
+
+
 class _Stream:
-    """One DenoiseStream call at a time, begun by ``open``.
+    """One DenoiseStream call.
 
     A task reads answers as they come, so that a slow caller never makes the server stop reading; what waits
     in the inbox is bounded by the items in flight.
     """
 
-    def __init__(self, stub: DenoiseServiceStub, *, target: str) -> None:
-        self._stub = stub
+    def __init__(
+        self, stub: DenoiseServiceStub, number: int, timeout_s: float, inbox: asyncio.Queue[Event], *, target: str
+    ) -> None:
+        """Begins the call; what comes over it goes to the inbox under its number."""
+        self._number = number
         self._target = target
+        self._inbox = inbox
         self._outbox: asyncio.Queue[pb.DenoiseStreamRequest | None] = asyncio.Queue()
-        self._inbox: asyncio.Queue[pb.DenoiseStreamResponse | StreamEnd] = asyncio.Queue()
-        self._call: grpc.aio.StreamStreamCall[pb.DenoiseStreamRequest, pb.DenoiseStreamResponse] | None = None
-        self._reader: asyncio.Task[None] | None = None
-
-    async def open(self, timeout_s: float) -> None:
-        """Begins a call; the one before has ended and this clears up behind it."""
-        await self.cancel()
-        self._outbox, self._inbox = asyncio.Queue(), asyncio.Queue()
-        self._call = self._stub.DenoiseStream(_frames(self._outbox), timeout=timeout_s)
-        self._reader = asyncio.create_task(self._read(self._call, self._inbox))
+        self._call: grpc.aio.StreamStreamCall[pb.DenoiseStreamRequest, pb.DenoiseStreamResponse] = stub.DenoiseStream(
+            _frames(self._outbox), timeout=timeout_s
+        )
+        self._reader = asyncio.create_task(self._read())
 
     def send(self, frame: pb.DenoiseStreamRequest) -> None:
         self._outbox.put_nowait(frame)
 
-    async def receive(self, wait_s: float) -> pb.DenoiseStreamResponse | StreamEnd | None:
-        """The next answer, the end of the stream, or None when neither came in time."""
-        if not self._inbox.empty():
-            return self._inbox.get_nowait()
-        try:
-            return await asyncio.wait_for(self._inbox.get(), wait_s)
-        except TimeoutError:
-            return None
-
     async def finish(self) -> None:
         """Says goodbye, so that the server sees a stream that ended well; a server that is slow at it is left."""
         self._outbox.put_nowait(None)
-        if self._reader is not None:
-            await asyncio.wait((self._reader,), timeout=FAREWELL_S)
+        await asyncio.wait((self._reader,), timeout=FAREWELL_S)
         await self.cancel()
 
     async def cancel(self) -> None:
-        """Ends the call now; does nothing to one that has ended, or when there is none."""
+        """Ends the call now; does nothing to one that has ended."""
         self._outbox.put_nowait(None)  # releases gRPC's task, which waits for frames
-        if self._call is not None and self._reader is not None:
-            self._call.cancel()
-            await asyncio.wait((self._reader,))
+        self._call.cancel()
+        await asyncio.wait((self._reader,))
 
-    async def _read(
-        self,
-        answers: AsyncIterable[pb.DenoiseStreamResponse],
-        inbox: asyncio.Queue[pb.DenoiseStreamResponse | StreamEnd],
-    ) -> None:
+    async def _read(self) -> None:
+        error: DenoisedError | None = None
         try:
-            async for answer in answers:
-                inbox.put_nowait(answer)
-        except grpc.RpcError as error:
-            inbox.put_nowait(StreamEnd(_failures.from_call(error, target=self._target)))
+            async for answer in self._call:
+                self._inbox.put_nowait(Answer(self._number, answer))
+        except grpc.RpcError as failure:
+            error = _failures.from_call(failure, target=self._target)
         except asyncio.CancelledError:
-            # grpc.aio raises it here when the call is cancelled, which is how ``cancel`` ends a stream.
-            inbox.put_nowait(StreamEnd(None))
-        else:
-            inbox.put_nowait(StreamEnd(None))
+            pass  # grpc.aio raises it here when the call is cancelled, which is how ``cancel`` ends a stream
+        self._inbox.put_nowait(StreamEnd(self._number, error))
 
 
 async def _frames(outbox: asyncio.Queue[pb.DenoiseStreamRequest | None]) -> AsyncIterator[pb.DenoiseStreamRequest]:

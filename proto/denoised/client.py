@@ -7,45 +7,60 @@ and the order of things for many images in ``_window``: one copy each, used by b
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from queue import Empty, SimpleQueue
-from threading import Thread
+from threading import Event as Flag
+from threading import Lock, Thread
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
 import grpc
 import numpy as np
 from numpy.typing import NDArray
 
 from denoised import _failures, results
-from denoised._calls import DEFAULT_TARGET, channel_options, read_response, service_stub
+from denoised._calls import DEFAULT_TARGET, channel_options, default_stream_count, read_response, service_stub
 from denoised._connection import Tls, credentials_of
 from denoised._images import ImageInput
-from denoised._order import DEFAULT_TIMEOUT_S, CleanOptions, Order, ServerLimits, build_order
+from denoised._order import (
+    DEFAULT_TIMEOUT_S,
+    LARGEST_MESSAGE_BYTES,
+    CleanOptions,
+    Order,
+    ServerLimits,
+    build_order,
+    valid_message_bytes,
+)
 from denoised._upload import OnProgress, Upload
 from denoised._window import (
     FAREWELL_S,
     Alone,
+    Answer,
     Close,
+    Event,
     Finish,
     Give,
     Open,
     Outcome,
-    Receive,
     Send,
-    Sleep,
+    Settled,
     StreamEnd,
     Take,
+    Wait,
     Window,
 )
 from denoised.errors import DenoisedError, ImageTooLargeError
 from denoised.results import CleanResult, Model
-from denoised.retry import Attempts, RetryPolicy
+from denoised.retry import Attempts, RetryBudget, RetryPolicy
 from denoised.v1 import denoised_pb2 as pb
 from denoised.v1.denoised_pb2_grpc import DenoiseServiceStub
 
+if TYPE_CHECKING:
+    from PIL.Image import Image as PillowImage
+
 SampleT = TypeVar("SampleT", bound=np.generic)
-_RequestT = TypeVar("_RequestT")
 _ResponseT = TypeVar("_ResponseT")
+_CallT = TypeVar("_CallT", bound="grpc.Future[Any] | grpc.Call")
 
 
 class Client:
@@ -68,22 +83,29 @@ class Client:
         token: str | None = None,
         credentials: grpc.ChannelCredentials | None = None,
         retry: RetryPolicy | None = None,
+        message_bytes: int = LARGEST_MESSAGE_BYTES,
     ) -> None:
         """Connects when the first call is made.
 
         Args:
-            target: ``host:port``, or ``dns:///host:port`` to spread calls over all addresses of the name.
+            target: ``host:port``, or ``dns:///host:port`` to spread calls over all addresses of the name, or
+                ``ipv4:address:port,address:port``.
             tls: True for TLS with the authorities that gRPC knows, a ``Tls`` for others or to show a certificate;
                 False is plain text.
             token: who is calling, for a server that asks for it. Over plain text anyone on the way can read it.
             credentials: gRPC's own, in place of ``tls``.
             retry: how patiently to try again; None is ``RetryPolicy()``.
+            message_bytes: the longest message to send, whatever the server takes, such as 4 MiB where a proxy on the
+                way takes no more. Larger images travel in chunks.
 
         Raises:
-            InvalidOptionError: a file of ``tls`` can't be read, or the token can't be sent.
+            InvalidOptionError: a file of ``tls`` can't be read, the token can't be sent, or ``message_bytes`` is less
+                than a chunk has.
         """
         self.target = target
         self._retry = retry or RetryPolicy()
+        self._budget = RetryBudget(self._retry)
+        self._message_bytes = valid_message_bytes(message_bytes)
         credentials, tls_options = credentials_of(credentials, tls=tls)
         options = channel_options(target) + tls_options
         self._channel = (
@@ -113,6 +135,15 @@ class Client:
         on_progress: OnProgress | None = ...,
         **options: Unpack[CleanOptions],
     ) -> CleanResult[bytes]: ...
+    @overload
+    def clean(
+        self,
+        image: "PillowImage",
+        *,
+        timeout_s: float | None = ...,
+        on_progress: OnProgress | None = ...,
+        **options: Unpack[CleanOptions],
+    ) -> CleanResult["PillowImage"]: ...
     def clean(
         self,
         image: ImageInput,
@@ -124,8 +155,9 @@ class Client:
         """Denoises one image, however large: what does not fit one message travels in chunks.
 
         Args:
-            image: an array (H, W) or (H, W, C) of uint8, uint16 or float32, answered with an array alike; or the
-                bytes of a PNG or JPEG file or a path to one, answered with the bytes of a file.
+            image: an array (H, W) or (H, W, C) of uint8, uint16 or float32, answered with an array alike; a Pillow
+                image, answered with one of the same mode; or the bytes of a PNG or JPEG file or a path to one,
+                answered with the bytes of a file.
             timeout_s: time for everything, retries included; None is 30 s, and 3 s for each megapixel.
             on_progress: told how much is done, 0..1 and never less than before, 1 at the end; only another try begins
                 anew. An image that fits one message is done at once. What it raises ends the call and comes through.
@@ -138,33 +170,42 @@ class Client:
         begun_s = time.monotonic()
         order = build_order(image, **options)
         timeout_s = order.default_timeout_s if timeout_s is None else timeout_s
-        return self._clean(order, Attempts(self._retry, timeout_s, begun_s=begun_s), on_progress)
+        return self._clean(order, Attempts(self._retry, self._budget, timeout_s, begun_s=begun_s), on_progress)
 
     def clean_many(
         self,
         images: Iterable[ImageInput],
         *,
         concurrency: int = 8,
+        stream_count: int | None = None,
+        in_order: bool = False,
         timeout_s: float | None = None,
         **options: Unpack[CleanOptions],
     ) -> Iterator[Outcome]:
-        """Denoises images over one stream, a few at a time; outcomes come as they finish, in any order.
+        """Denoises images over a few streams, some at a time; outcomes come as images finish, in any order.
 
-        An image that does not fit one message has a stream of its own, and no other is begun meanwhile.
+        An image that does not fit one message has a stream of its own; two of those travel at a time.
 
         Args:
             images: as for :meth:`clean`; taken as there is room, so a generator of any length is fine.
             concurrency: the most images that are sent and not yet answered.
-            timeout_s: time for each image, from when it is taken, retries included; None is as for :meth:`clean`.
+            stream_count: the most streams; each stays with one server for a minute. None is 1, or 4 to a target that
+                may stand for several servers.
+            in_order: give outcomes in the order of the images. One that is slow then holds back those after it, as
+                many again as ``concurrency`` at most.
+            timeout_s: time for each image, from when it is first sent, retries included; None is as for :meth:`clean`.
             **options: as for :meth:`clean`, for all images.
 
         Yields:
-            (index of the image, its result or why there is none).
+            (index of the image, its result or why there is none); each index once.
         """
         window = Window(
             target=self.target,
             policy=self._retry,
+            budget=self._budget,
             concurrency=concurrency,
+            stream_count=default_stream_count(self.target) if stream_count is None else stream_count,
+            is_ordered=in_order,
             timeout_s=timeout_s,
             options=options,
             limits=lambda: self._limits,
@@ -173,7 +214,8 @@ class Client:
 
     def models(self, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> tuple[Model, ...]:
         """The models that the server has loaded, by name, then by version, oldest first."""
-        response = self._call(self._stub.ListModels, pb.ListModelsRequest(), Attempts(self._retry, timeout_s))
+        attempts = Attempts(self._retry, self._budget, timeout_s)
+        response = self._call(self._stub.ListModels, pb.ListModelsRequest(), attempts, _Scope())
         return tuple(results.model(message) for message in response.models)
 
     def close(self) -> None:
@@ -188,22 +230,31 @@ class Client:
     ) -> None:
         self.close()
 
-    def _call(self, method: Callable[..., _ResponseT], request: _RequestT, attempts: Attempts) -> _ResponseT:
+    def _call(
+        self,
+        method: "grpc.UnaryUnaryMultiCallable[Any, _ResponseT]",
+        request: object,
+        attempts: Attempts,
+        scope: "_Scope",
+    ) -> _ResponseT:
         while True:
             try:
-                return method(request, timeout=attempts.remaining_s)
+                return scope.wait(method, request, attempts.remaining_s)
             except grpc.RpcError as error:
                 pause_s = attempts.pause_after(_failures.from_call(error, target=self.target))
-            time.sleep(pause_s)
+            scope.pause(pause_s)
 
-    def _clean(self, order: Order, attempts: Attempts, on_progress: OnProgress | None) -> CleanResult[Any]:
+    def _clean(
+        self, order: Order, attempts: Attempts, on_progress: OnProgress | None, scope: "_Scope | None" = None
+    ) -> CleanResult[Any]:
+        scope = scope or _Scope()
         try:
             if not order.is_surely_small:
-                limits = self._known_limits(attempts)
+                limits = self._known_limits(attempts, scope)
                 limits.check(order)
                 if limits.wants_chunks(order):
-                    return self._upload(order, limits, attempts, on_progress)
-            response = self._call(self._stub.Denoise, order.request(), attempts)
+                    return self._upload(order, limits, attempts, on_progress, scope)
+            response = self._call(self._stub.Denoise, order.request(), attempts, scope)
             result = read_response(response, order.image.form)
         except ImageTooLargeError:
             self._limits = None
@@ -212,19 +263,19 @@ class Client:
             on_progress(1.0)
         return result
 
-    def _outcome(self, order: Order, timeout_s: float) -> CleanResult[Any] | DenoisedError:
-        try:
-            return self._clean(order, Attempts(self._retry, timeout_s), None)
-        except DenoisedError as error:
-            return error
-
-    def _known_limits(self, attempts: Attempts) -> ServerLimits:
+    def _known_limits(self, attempts: Attempts, scope: "_Scope") -> ServerLimits:
         if self._limits is None:
-            self._limits = ServerLimits.of(self._call(self._stub.ListModels, pb.ListModelsRequest(), attempts))
+            response = self._call(self._stub.ListModels, pb.ListModelsRequest(), attempts, scope)
+            self._limits = ServerLimits.of(response, most_message_bytes=self._message_bytes)
         return self._limits
 
     def _upload(
-        self, order: Order, limits: ServerLimits, attempts: Attempts, on_progress: OnProgress | None
+        self,
+        order: Order,
+        limits: ServerLimits,
+        attempts: Attempts,
+        on_progress: OnProgress | None,
+        scope: "_Scope",
     ) -> CleanResult[Any]:
         while True:
             upload = Upload(
@@ -234,18 +285,18 @@ class Client:
                 target=self.target,
                 on_progress=on_progress,
             )
-            self._exchange(upload, attempts.remaining_s)
+            self._exchange(upload, attempts.remaining_s, scope)
             try:
                 return upload.result()
             except DenoisedError as error:
                 pause_s = attempts.pause_after(error)
-            time.sleep(pause_s)
+            scope.pause(pause_s)
 
-    def _exchange(self, upload: Upload, timeout_s: float) -> None:
+    def _exchange(self, upload: Upload, timeout_s: float, scope: "_Scope") -> None:
         """Notes answers while gRPC sends the frames, as fast as the server takes them."""
         call = self._stub.DenoiseStream(upload.frames(), timeout=timeout_s)
         try:
-            for answer in call:
+            for answer in scope.around(call):
                 upload.note(answer)
         except grpc.RpcError as error:
             upload.end(_failures.from_call(error, target=self.target))
@@ -254,7 +305,7 @@ class Client:
 
     def _drive(self, window: Window, images: Iterable[ImageInput]) -> Iterator[Outcome]:
         source = iter(images)
-        stream = _Stream(self._stub, target=self.target)
+        traffic = _Traffic(self._open_stream, self._run_errand)
         try:
             while not isinstance(step := window.next_step(time.monotonic()), Finish):
                 match step:
@@ -262,20 +313,19 @@ class Client:
                         yield outcome
                     case Take():
                         _take(source, window)
-                    case Open(timeout_s):
-                        stream.open(timeout_s)
-                    case Send(frame):
-                        stream.send(frame)
-                    case Alone(index, order, timeout_s):
-                        window.settle(index, self._outcome(order, timeout_s))
-                    case Receive(wait_s):
-                        window.note(stream.receive(wait_s), time.monotonic())
-                    case Sleep(wait_s):
-                        time.sleep(wait_s)
-                    case Close():
-                        stream.finish()
+                    case Wait(wait_s):
+                        window.note(traffic.wait(wait_s), time.monotonic())
+                    case _:
+                        traffic.carry_out(step)
         finally:
-            stream.cancel()
+            traffic.end()
+
+    def _open_stream(self, step: Open, inbox: "SimpleQueue[Event]") -> "_Stream":
+        return _Stream(self._stub, step.stream, step.timeout_s, inbox, target=self.target)
+
+    def _run_errand(self, step: Alone, inbox: "SimpleQueue[Event]") -> "_Errand":
+        attempts = Attempts(self._retry, self._budget, step.timeout_s)
+        return _Errand(step.index, partial(self._clean, step.order, attempts, None), inbox)
 
 
 def _take(source: Iterator[ImageInput], window: Window) -> None:
@@ -287,62 +337,162 @@ def _take(source: Iterator[ImageInput], window: Window) -> None:
         window.add(image, time.monotonic())
 
 
+class _Traffic:
+    """What one ``clean_many`` has under way, and one inbox for all that happens to it."""
+
+    def __init__(
+        self,
+        open_stream: "Callable[[Open, SimpleQueue[Event]], _Stream]",
+        run_errand: "Callable[[Alone, SimpleQueue[Event]], _Errand]",
+    ) -> None:
+        self._open_stream = open_stream
+        self._run_errand = run_errand
+        self._inbox: SimpleQueue[Event] = SimpleQueue()
+        self._streams: dict[int, _Stream] = {}
+        self._errands: dict[int, _Errand] = {}
+
+    def carry_out(self, step: Open | Send | Alone | Close) -> None:
+        match step:
+            case Open(number):
+                self._streams[number] = self._open_stream(step, self._inbox)
+            case Send(number, frame):
+                self._streams[number].send(frame)
+            case Alone(index):
+                self._errands[index] = self._run_errand(step, self._inbox)
+            case Close(number):
+                self._streams.pop(number).finish()
+
+    def wait(self, wait_s: float) -> Event | None:
+        """What happens next; None when nothing does in time."""
+        try:
+            event = self._inbox.get(timeout=wait_s)
+        except Empty:
+            return None
+        if isinstance(event, StreamEnd) and event.stream in self._streams:
+            self._streams.pop(event.stream).cancel()
+        elif isinstance(event, Settled):
+            self._errands.pop(event.index).join()
+        return event
+
+    def end(self) -> None:
+        """Ends now what has not ended."""
+        for stream in self._streams.values():
+            stream.cancel()
+        for errand in self._errands.values():
+            errand.cancel()
+
+
+class _Scope:
+    """How the calls and pauses for one image are waited for."""
+
+    def wait(
+        self, method: "grpc.UnaryUnaryMultiCallable[Any, _ResponseT]", request: Any, timeout_s: float
+    ) -> _ResponseT:
+        """The answer to one call."""
+        return method(request, timeout=timeout_s)
+
+    def around(self, call: _CallT) -> _CallT:
+        """The call itself; whoever reads its answers does the waiting."""
+        return call
+
+    def pause(self, pause_s: float) -> None:
+        time.sleep(pause_s)
+
+
+class _Background(_Scope):
+    """A scope that another thread can end."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._is_over = Flag()
+        self._call: grpc.Future[Any] | grpc.Call | None = None
+
+    def wait(
+        self, method: "grpc.UnaryUnaryMultiCallable[Any, _ResponseT]", request: Any, timeout_s: float
+    ) -> _ResponseT:
+        return self.around(method.future(request, timeout=timeout_s)).result()
+
+    def around(self, call: _CallT) -> _CallT:
+        with self._lock:
+            self._call = call
+            if self._is_over.is_set():
+                call.cancel()
+        return call
+
+    def pause(self, pause_s: float) -> None:
+        self._is_over.wait(pause_s)
+
+    def end(self) -> None:
+        """Cancels what is under way, and whatever is begun later."""
+        with self._lock:
+            self._is_over.set()
+            if self._call is not None:
+                self._call.cancel()
+
+
+class _Errand:
+    """One image that is cleaned alone, in a thread."""
+
+    def __init__(self, index: int, clean: Callable[[_Scope], CleanResult[Any]], inbox: "SimpleQueue[Event]") -> None:
+        """Begins it; ``Settled`` comes into the inbox when it is done."""
+        self._scope = _Background()
+        self._thread = Thread(target=self._run, args=(index, clean, inbox), name="denoised-errand", daemon=True)
+        self._thread.start()
+
+    def join(self) -> None:
+        self._thread.join()
+
+    def cancel(self) -> None:
+        """Ends it now."""
+        self._scope.end()
+        self._thread.join()
+
+    def _run(self, index: int, clean: Callable[[_Scope], CleanResult[Any]], inbox: "SimpleQueue[Event]") -> None:
+        try:
+            inbox.put(Settled(index, clean(self._scope)))
+        except DenoisedError as error:
+            inbox.put(Settled(index, error))
+
+
 class _Stream:
-    """One DenoiseStream call at a time, begun by ``open``.
+    """One DenoiseStream call.
 
     A thread reads answers as they come, so that a slow caller never makes the server stop reading; what waits
     in the inbox is bounded by the items in flight.
     """
 
-    def __init__(self, stub: DenoiseServiceStub, *, target: str) -> None:
-        self._stub = stub
+    def __init__(
+        self, stub: DenoiseServiceStub, number: int, timeout_s: float, inbox: "SimpleQueue[Event]", *, target: str
+    ) -> None:
+        """Begins the call; what comes over it goes to the inbox under its number."""
+        self._number = number
         self._target = target
+        self._inbox = inbox
         self._outbox: SimpleQueue[pb.DenoiseStreamRequest | None] = SimpleQueue()
-        self._inbox: SimpleQueue[pb.DenoiseStreamResponse | StreamEnd] = SimpleQueue()
-        self._call: grpc.Call | None = None
-        self._reader: Thread | None = None
-
-    def open(self, timeout_s: float) -> None:
-        """Begins a call; the one before has ended and this clears up behind it."""
-        self.cancel()
-        self._outbox, self._inbox = SimpleQueue(), SimpleQueue()
-        self._call = self._stub.DenoiseStream(iter(self._outbox.get, None), timeout=timeout_s)
-        self._reader = Thread(
-            target=self._read, args=(self._call, self._inbox), name="denoised-stream-reader", daemon=True
-        )
+        self._call = stub.DenoiseStream(iter(self._outbox.get, None), timeout=timeout_s)
+        self._reader = Thread(target=self._read, name="denoised-stream-reader", daemon=True)
         self._reader.start()
 
     def send(self, frame: pb.DenoiseStreamRequest) -> None:
         self._outbox.put(frame)
 
-    def receive(self, wait_s: float) -> pb.DenoiseStreamResponse | StreamEnd | None:
-        """The next answer, the end of the stream, or None when neither came in time."""
-        try:
-            return self._inbox.get(timeout=wait_s)
-        except Empty:
-            return None
-
     def finish(self) -> None:
         """Says goodbye, so that the server sees a stream that ended well; a server that is slow at it is left."""
         self._outbox.put(None)
-        if self._reader is not None:
-            self._reader.join(FAREWELL_S)
+        self._reader.join(FAREWELL_S)
         self.cancel()
 
     def cancel(self) -> None:
-        """Ends the call now; does nothing to one that has ended, or when there is none."""
+        """Ends the call now; does nothing to one that has ended."""
         self._outbox.put(None)  # releases gRPC's thread, which waits for frames
-        if self._call is not None and self._reader is not None:
-            self._call.cancel()
-            self._reader.join()
+        self._call.cancel()
+        self._reader.join()
 
-    def _read(
-        self, answers: Iterable[pb.DenoiseStreamResponse], inbox: SimpleQueue[pb.DenoiseStreamResponse | StreamEnd]
-    ) -> None:
+    def _read(self) -> None:
+        error: DenoisedError | None = None
         try:
-            for answer in answers:
-                inbox.put(answer)
-        except grpc.RpcError as error:
-            inbox.put(StreamEnd(_failures.from_call(error, target=self._target)))
-        else:
-            inbox.put(StreamEnd(None))
+            for answer in self._call:
+                self._inbox.put(Answer(self._number, answer))
+        except grpc.RpcError as failure:
+            error = _failures.from_call(failure, target=self._target)
+        self._inbox.put(StreamEnd(self._number, error))

@@ -1,6 +1,7 @@
 """A real gRPC server in the test's own process that answers what the test tells it to, and clients of both kinds."""
 
 import asyncio
+import socket
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -64,6 +65,7 @@ class ScriptedService(denoised_pb2_grpc.DenoiseServiceServicer):
         uploads: answer one stream each that begins with the header of an image in chunks.
         limits: what ListModels says; nothing, as servers of old.
         most_unanswered: the largest number of stream items that were in at the same time.
+        stream_count: streams so far.
     """
 
     script: deque[Refusal | None] = field(default_factory=deque)
@@ -76,6 +78,7 @@ class ScriptedService(denoised_pb2_grpc.DenoiseServiceServicer):
     stream_ended: threading.Event = field(default_factory=threading.Event)
     batch_of: int = 1
     most_unanswered: int = 0
+    stream_count: int = 0
     uploads: deque[Callable[[Frames, grpc.ServicerContext], Answers]] = field(default_factory=deque)
     headers: list[pb.DenoiseStreamRequest] = field(default_factory=list)
     limits: pb.Limits | None = None
@@ -103,6 +106,7 @@ class ScriptedService(denoised_pb2_grpc.DenoiseServiceServicer):
         self, request_iterator: Iterator[pb.DenoiseStreamRequest], context: grpc.ServicerContext
     ) -> Iterator[pb.DenoiseStreamResponse]:
         context.add_callback(self.stream_ended.set)
+        self.stream_count += 1
         unanswered: list[pb.DenoiseStreamRequest] = []
         for frame in request_iterator:
             if frame.HasField("header"):
@@ -283,10 +287,9 @@ def impatient() -> RetryPolicy:
 
 @pytest.fixture
 def silent_target() -> str:
-    """An address where nothing listens: the port was free a moment ago and is closed again."""
-    grpc_server = grpc.server(ThreadPoolExecutor(max_workers=1))
-    port = grpc_server.add_insecure_port("127.0.0.1:0")
-    grpc_server.stop(grace=None).wait()
+    """An address where nothing listens: the port was free a moment ago, and is again."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
     return f"127.0.0.1:{port}"
 
 

@@ -9,20 +9,25 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+from PIL import Image as PillowImage
 
 from denoised import (
     AsyncClient,
     Client,
     DeadlineExceededError,
+    DenoisedError,
     FileUnreadableError,
+    ImageTooLargeError,
     InternalError,
     InvalidImageError,
     InvalidOptionError,
+    NotSupportedError,
     OverloadedError,
+    RetryPolicy,
     ServerUnavailableError,
     UnsupportedImageError,
 )
-from denoised._calls import channel_options
+from denoised._calls import channel_options, default_stream_count
 from denoised.v1 import denoised_pb2 as pb
 from tests.unit.denoised.conftest import Caller, Connect, Refusal, Server
 
@@ -248,6 +253,104 @@ def test_only_names_that_stand_for_many_addresses_get_round_robin() -> None:
     assert "grpc.service_config" not in dict(channel_options("localhost:50051"))
 
 
+@pytest.mark.parametrize(
+    ("code", "text", "kind", "reason", "words"),
+    [
+        (DOWN, "last error: SSL_ERROR_SSL: WRONG_VERSION_NUMBER", ServerUnavailableError, "TLS_MISMATCH", "plain text"),
+        (DOWN, "SSL_ERROR_SSL: CERTIFICATE_VERIFY_FAILED", ServerUnavailableError, "TLS_UNTRUSTED", "authority"),
+        (DOWN, "Expected SETTINGS frame as the first", ServerUnavailableError, "NOT_GRPC", "50051"),
+        (DOWN, "errors resolving x:1", ServerUnavailableError, "NAME_UNKNOWN", "spelling"),
+        (DOWN, "something new", ServerUnavailableError, "UNAVAILABLE", "something new"),
+        (BUSY, "Received message larger than max (5 vs 4)", ImageTooLargeError, "RESOURCE_EXHAUSTED", "message_bytes"),
+        (grpc.StatusCode.UNKNOWN, "Received HTTP status: 413", ImageTooLargeError, "RESOURCE_EXHAUSTED", "proxy"),
+        (grpc.StatusCode.UNIMPLEMENTED, "Method not found!", NotSupportedError, "UNIMPLEMENTED", "older"),
+    ],
+)
+def test_what_others_than_the_service_say_is_explained(
+    connect: Connect, server: Server, code: Any, text: str, kind: type[DenoisedError], reason: str, words: str
+) -> None:
+    server.service.script = deque([Refusal(code, text)])
+    with pytest.raises(kind, match=words) as caught:
+        connect(server.target, RetryPolicy(try_count=1)).clean(b"x")
+    assert caught.value.reason == reason
+    assert text in str(caught.value)
+
+
+def test_a_budget_is_shared_by_the_calls_of_a_client(connect: Connect, server: Server) -> None:
+    server.service.script = deque([Refusal(DOWN)] * 9)
+    policy = RetryPolicy(first_pause_s=0, longest_pause_s=0, budget_share=0, budget_reserve=4)
+    caller = connect(server.target, policy)
+    for _ in range(3):
+        with pytest.raises(ServerUnavailableError):
+            caller.clean(b"x")
+    assert len(server.service.requests) == 4 + 2 + 1
+
+
+def test_a_limit_on_the_way_is_kept_by_chunks(server: Server) -> None:
+    with pytest.raises(InvalidOptionError, match="message_bytes is 1000; chunks need"):
+        Client(server.target, message_bytes=1000)
+    server.service.limits = pb.Limits(message_bytes=2**24, image_pixels=10**8, chunked_image_pixels=10**8)
+    server.service.uploads = deque([lambda frames, _: iter([pb.DenoiseStreamResponse() for _ in frames][:0])])
+    once = RetryPolicy(try_count=1)
+    with Client(server.target, retry=once, message_bytes=300_000) as client, pytest.raises(ServerUnavailableError):
+        client.clean(bytes(400_000))
+    assert [frame.header.size_bytes for frame in server.service.headers] == [400_000]
+
+
+# --- images of Pillow's -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "I;16", "F"])
+def test_a_pillow_image_comes_back_in_its_mode(caller: Caller, server: Server, mode: str) -> None:
+    channel_count = {"LA": 2, "RGB": 3, "RGBA": 4}.get(mode, 1)
+    dtype = {"I;16": "uint16", "F": "float32"}.get(mode, "uint8")
+    samples = ramp((5, 7, channel_count) if channel_count > 1 else (5, 7), dtype)
+    question = PillowImage.fromarray(samples)
+    question.info = {"dpi": (300, 300), "icc_profile": b"profile"}
+    assert question.mode == mode
+    image = caller.clean(question).image
+    assert (image.mode, image.size) == (mode, (7, 5))
+    np.testing.assert_array_equal(np.asarray(image), samples)
+    assert image.info == question.info
+    assert server.service.requests[0].image.raw.channel_count == channel_count
+
+
+@pytest.mark.parametrize(
+    ("question", "mode"),
+    [
+        (PillowImage.new("1", (4, 3)), "L"),
+        (PillowImage.new("P", (4, 3)), "RGB"),
+        (PillowImage.new("I", (4, 3), 4095), "I"),
+    ],
+    ids=["1", "P", "I"],
+)
+def test_what_no_network_takes_becomes_what_it_shows(caller: Caller, question: PillowImage.Image, mode: str) -> None:
+    image = caller.clean(question).image
+    assert image.mode == mode
+    np.testing.assert_array_equal(np.asarray(image), np.asarray(question.convert(mode)))
+
+
+def test_a_transparent_colour_becomes_alpha(caller: Caller) -> None:
+    question = PillowImage.new("RGB", (4, 3), (1, 2, 3))
+    question.info["transparency"] = (1, 2, 3)
+    image = caller.clean(question).image
+    assert image.mode == "RGBA"
+    assert image.getpixel((0, 0)) == (1, 2, 3, 0)
+    assert "transparency" not in image.info
+
+
+def test_other_modes_and_damaged_files_are_refused_with_the_remedy(caller: Caller, tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedImageError, match=r"mode 'CMYK'.*convert\('RGB'\)"):
+        caller.clean(PillowImage.new("CMYK", (4, 3)))
+    with pytest.raises(UnsupportedImageError, match="mode 'I'"):
+        caller.clean(PillowImage.new("I", (4, 3), 70_000))
+    path = tmp_path / "cut.png"
+    PillowImage.fromarray(ramp((99, 99), "uint8")).save(path)
+    path.write_bytes(path.read_bytes()[:60])
+    with PillowImage.open(path) as image, pytest.raises(InvalidImageError, match="can't be read"):
+        caller.clean(image)
+
+
 # --- many images -------------------------------------------------------------------------------------------------
 
 
@@ -258,6 +361,23 @@ def test_many_images_each_come_back_once_under_their_index(caller: Caller, serve
         number: b"cleaned:" + bytes([number]) for number in range(51)
     }
     assert len(outcomes) == 51
+
+
+def test_many_images_come_in_their_order_when_asked(caller: Caller, server: Server) -> None:
+    server.service.batch_of = 3  # answered newest first
+    outcomes = caller.clean_many((bytes([number]) for number in range(30)), concurrency=6, in_order=True)
+    assert [index for index, _ in outcomes] == list(range(30))
+
+
+def test_many_images_are_spread_over_as_many_streams_as_asked(caller: Caller, server: Server) -> None:
+    outcomes = caller.clean_many([b"x"] * 24, concurrency=6, stream_count=3)
+    assert sorted(index for index, _ in outcomes) == list(range(24))
+    assert server.service.stream_count == 3
+
+
+def test_one_stream_suits_one_address_and_several_suit_a_name() -> None:
+    assert default_stream_count("localhost:50051") == default_stream_count("ipv4:10.0.0.1:50051") == 1
+    assert default_stream_count("dns:///denoised:50051") == default_stream_count("ipv4:10.0.0.1:1,10.0.0.2:1") > 1
 
 
 def test_no_more_images_are_under_way_than_asked_for(caller: Caller, server: Server) -> None:
@@ -337,7 +457,7 @@ def test_no_server_is_an_outcome_for_every_image(connect: Connect, silent_target
     assert [type(outcomes[index]) for index in (0, 1)] == [ServerUnavailableError] * 2
 
 
-@pytest.mark.parametrize("option", [{"concurrency": 0}, {"timeout_s": -1.0}])
+@pytest.mark.parametrize("option", [{"concurrency": 0}, {"stream_count": 0}, {"timeout_s": -1.0}])
 def test_impossible_settings_are_refused_before_the_first_image(caller: Caller, option: dict[str, Any]) -> None:
     with pytest.raises(InvalidOptionError, match=next(iter(option))):
         caller.clean_many([b"x"], **option)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from denoised._file_header import FileHeader, read_file_header
 from denoised._images import ArrayForm, Assembly, prepare
-from denoised._order import ServerLimits, build_order
+from denoised._order import LARGEST_MESSAGE_BYTES, ServerLimits, build_order
 from denoised.v1 import denoised_pb2 as pb
 
 SHAPES = st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(1, 4)) | st.tuples(
@@ -107,7 +107,7 @@ def test_one_message_is_never_too_long_for_what_goes_in_one(
 ) -> None:
     order = build_order(np.broadcast_to(np.uint8(0), (height_px, width_px)), model="m" * 40)
     listed = pb.Limits(message_bytes=message_bytes, image_pixels=image_pixels, chunked_image_pixels=2**30)
-    limits = ServerLimits.of(pb.ListModelsResponse(limits=listed))
+    limits = ServerLimits.of(pb.ListModelsResponse(limits=listed), most_message_bytes=LARGEST_MESSAGE_BYTES)
     if limits.wants_chunks(order):
         assert height_px * width_px > min(image_pixels, message_bytes - 2048)
     else:

@@ -363,7 +363,10 @@ def test_an_answer_that_does_not_fit_is_an_internal_error(
 # --- among many --------------------------------------------------------------------------------------------------
 
 
-def test_large_images_among_many_have_streams_of_their_own(caller: Caller, chunked: Server) -> None:
+def test_large_images_among_many_have_streams_of_their_own(
+    caller: Caller, chunked: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("denoised._window.MOST_ALONE", 1)  # so that they come in the order of the script
     chunked.service.uploads = deque([Echo(), refusing(Refusal(BAD, reason="SAMPLES_INVALID")), Echo()])
     outcomes = dict(caller.clean_many([b"0", large(), b"2", large(), b"4", large((301, 400, 3))], concurrency=3))
     for index in (0, 2, 4):

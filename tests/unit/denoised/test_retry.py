@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from denoised import InternalError, OverloadedError, RetryPolicy, ServerUnavailableError
-from denoised.retry import Attempts
+from denoised.retry import Attempts, RetryBudget
 
 DOWN = ServerUnavailableError("down", reason="UNAVAILABLE", target="t:1")
 
@@ -51,7 +51,7 @@ def test_failures_of_the_server_are_not_repeated() -> None:
 def test_all_tries_share_one_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     now_s = 100.0
     monkeypatch.setattr("time.monotonic", lambda: now_s)
-    attempts = Attempts(RetryPolicy(), timeout_s=10)
+    attempts = Attempts(RetryPolicy(), RetryBudget(RetryPolicy()), timeout_s=10)
     assert attempts.remaining_s == 10
     now_s = 109.0
     assert attempts.remaining_s == 1
@@ -61,8 +61,39 @@ def test_all_tries_share_one_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     assert attempts.remaining_s == 0
 
 
+def test_a_budget_is_used_up_by_retries_and_earned_by_traffic() -> None:
+    budget = RetryBudget(RetryPolicy(budget_share=0.25, budget_reserve=2))
+    assert [budget.allows(DOWN) for _ in range(3)] == [True, True, False]
+    for _ in range(4):
+        budget.earn()
+    assert [budget.allows(DOWN) for _ in range(2)] == [True, False]
+    for _ in range(100):
+        budget.earn()
+    assert [budget.allows(DOWN) for _ in range(3)] == [True, True, False], "no more than the reserve is saved"
+
+
+def test_a_retry_that_the_server_asks_for_costs_nothing() -> None:
+    budget = RetryBudget(RetryPolicy(budget_share=0, budget_reserve=1))
+    assert all(budget.allows(busy(retry_after_s=1.0)) for _ in range(9))
+    assert [budget.allows(DOWN) for _ in range(2)] == [True, False]
+
+
+def test_a_call_without_a_budget_raises_what_it_met() -> None:
+    policy = RetryPolicy(budget_share=0, budget_reserve=0)
+    with pytest.raises(ServerUnavailableError) as caught:
+        Attempts(policy, RetryBudget(policy), timeout_s=10).pause_after(DOWN)
+    assert caught.value is DOWN
+
+
 @pytest.mark.parametrize(
-    "values", [{"try_count": 0}, {"first_pause_s": -1.0}, {"first_pause_s": 5.0, "longest_pause_s": 4.0}]
+    "values",
+    [
+        {"try_count": 0},
+        {"budget_share": -0.1},
+        {"budget_reserve": -1.0},
+        {"first_pause_s": -1.0},
+        {"first_pause_s": 5.0, "longest_pause_s": 4.0},
+    ],
 )
 def test_impossible_policies_are_refused(values: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="must be"):
