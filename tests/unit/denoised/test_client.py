@@ -256,9 +256,7 @@ def test_only_names_that_stand_for_many_addresses_get_round_robin() -> None:
 @pytest.mark.parametrize(
     ("code", "text", "kind", "reason", "words"),
     [
-        (DOWN, "last error: SSL_ERROR_SSL: WRONG_VERSION_NUMBER", ServerUnavailableError, "TLS_MISMATCH", "plain text"),
-        (DOWN, "SSL_ERROR_SSL: CERTIFICATE_VERIFY_FAILED", ServerUnavailableError, "TLS_UNTRUSTED", "authority"),
-        (DOWN, "Expected SETTINGS frame as the first", ServerUnavailableError, "NOT_GRPC", "50051"),
+        (DOWN, "failed to connect: Expected SETTINGS frame", ServerUnavailableError, "NOT_GRPC", "50051"),
         (DOWN, "errors resolving x:1", ServerUnavailableError, "NAME_UNKNOWN", "spelling"),
         (DOWN, "something new", ServerUnavailableError, "UNAVAILABLE", "something new"),
         (BUSY, "Received message larger than max (5 vs 4)", ImageTooLargeError, "RESOURCE_EXHAUSTED", "message_bytes"),

@@ -5,12 +5,10 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
-import grpc
 import pytest
 
 from denoised import Client, RetryPolicy, ServerUnavailableError
 from denoised._connecting import CAUSES, cause_of
-from tests.unit.denoised.conftest import Server
 
 ONCE = RetryPolicy(try_count=1)
 
@@ -26,20 +24,14 @@ def web_port() -> Iterator[int]:
         thread.join()
 
 
-def refusal_at(target: str, credentials: grpc.ChannelCredentials | None = None) -> ServerUnavailableError:
+def refusal_at(target: str) -> ServerUnavailableError:
     with (
-        Client(target, credentials=credentials, retry=ONCE) as client,
+        Client(target, retry=ONCE) as client,
         pytest.raises(ServerUnavailableError, match="no denoised server answers at") as caught,
     ):
         client.clean(b"x")
     assert caught.value.target == target
     return caught.value
-
-
-def test_a_server_of_plain_text_is_told_from_one_of_tls(server: Server) -> None:
-    error = refusal_at(server.target, grpc.ssl_channel_credentials())
-    assert error.reason == "TLS_MISMATCH"
-    assert "plain text" in str(error)
 
 
 def test_a_port_of_web_pages_is_told_from_one_of_grpc(web_port: int) -> None:
