@@ -179,7 +179,13 @@ class Service:
 
     async def _load(self) -> Registry:
         """Loads models one by one, off the event loop, so that health is answered meanwhile and a stop is heard."""
-        loading = load_models(self._settings.models_dir, self._engine_options, precision=self._settings.precision)
+        settings = self._settings
+        loading = load_models(
+            settings.models_dir,
+            self._engine_options,
+            precision=settings.precision,
+            name_pattern=settings.model_names,
+        )
         models = []
         loader = ThreadPoolExecutor(1, thread_name_prefix="load")
         try:
@@ -189,7 +195,7 @@ class Service:
         finally:
             # Whoever stops does not wait here for the model at hand, which would hold up the event loop.
             loader.shutdown(wait=False)
-        return Registry(models, default_name=self._settings.default_model)
+        return Registry(models, default_name=settings.default_model)
 
     def _add(self, model: Model) -> None:
         self._costs.add_model(model.key, self._cost_of(model))

@@ -46,8 +46,8 @@ class Registry:
             self._versions.setdefault(model.contract.name, {})[model.contract.version] = model
         if default_name not in self._versions:
             raise ModelRefused(
-                f"the default model {default_name!r} is not in the store, which holds: {', '.join(self._versions)}; "
-                "set DENOISED_DEFAULT_MODEL to one of these"
+                f"the default model {default_name!r} is not loaded; loaded: {', '.join(self._versions)}; "
+                "set DENOISED_DEFAULT_MODEL to one of these, or let DENOISED_MODEL_NAMES match it"
             )
         self.default_name = default_name
 

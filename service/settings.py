@@ -94,6 +94,11 @@ class Settings(BaseSettings):
         description="Which files of the store are served: model.onnx (fp32), model.int8.onnx (int8; a model without it "
         "is refused), or the latter where it is present and the former elsewhere (int8-where-present).",
     )
+    model_names: str = Field(
+        default="*",
+        description="Which of the store's models are loaded, by name, as a shell would match them. Each adds to the "
+        "start and to memory.",
+    )
     default_model: str = Field(default="gaussian-base", description="Model of requests that name none.")
 
     provider: Literal["cpu", "cuda"] = Field(default="cpu", description="Where networks run.")

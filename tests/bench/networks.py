@@ -13,11 +13,11 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from denoised.contract import IMAGE_OUTPUT_NAME, INPUT_NAME, ModelContract
-from service.settings import SHIPPED_MODELS_DIR, Settings
+from service.settings import SHIPPED_MODELS_DIR
 from service.tiling import TilePlan, kept, owned, plan, window
 
 _TEST_STORE: Final = Path(__file__).parents[1] / "models"
-BASE_NAME: Final[str] = Settings.model_fields["default_model"].default
+BASE_NAME: Final = "gaussian-base"
 
 S_FOLDER: Final = _TEST_STORE / "bench-s"
 M_FOLDER: Final = _TEST_STORE / "bench-m"

@@ -52,6 +52,21 @@ def test_the_service_answers_with_the_chosen_file_and_tells_which_it_is(
         np.testing.assert_array_equal(answers[name], np.uint8(200 * _GAINS[precision]))
 
 
+def test_the_service_loads_the_models_that_the_setting_matches_and_no_others(store: Path, tmp_path: Path) -> None:
+    """In int8, which ``single`` is not there in: what is not matched can't stop the start either."""
+    settings = {"models_dir": store, "default_model": "both", "model_names": "bo*", "precision": "int8"}
+    with harness.running(tmp_path, **settings) as service, Client(service.grpc_target) as client:
+        assert [(model.name, model.precision) for model in client.models()] == [("both", "int8")]
+
+
+def test_a_default_that_the_setting_leaves_out_ends_the_start_with_1_and_names_both(
+    store: Path, tmp_path: Path
+) -> None:
+    with harness.launched(tmp_path, models_dir=store, default_model="both", model_names="single") as process:
+        assert process.wait(harness.LIMIT_S) == 1
+    assert "the default model 'both' is not loaded; loaded: single" in log_of(tmp_path)
+
+
 def test_int8_without_its_file_ends_the_start_with_1_and_names_the_model(store: Path, tmp_path: Path) -> None:
     settings = {"models_dir": store, "default_model": "both", "precision": "int8"}
     with harness.launched(tmp_path, **settings) as process:
