@@ -14,6 +14,8 @@ from typing import Final
 from tqdm import tqdm
 
 from denoised import Client
+from denoised.contract import ModelContract
+from denoised.noise import Gaussian
 from service.demo.process import running_service
 from tests.bench.quality.artefacts import Artefacts, check
 from tests.bench.quality.document import Document, document, to_text
@@ -24,7 +26,7 @@ from tests.bench.quality.plot import draw
 from tests.bench.quality.protocols import Condition
 from tests.bench.quality.raw import RawNetwork
 from tests.bench.quality.scores import Row, Score
-from tests.bench.quality.sheets import write_sheet
+from tests.bench.quality.sheets import write_before_after, write_sheet
 from tests.bench.quality.table import replace_in_readme, whole_text
 
 _SIGMAS: Final = (15, 25, 50)
@@ -51,7 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             draw(measured, plot)
             print(f"written to {target} and {plot}")
         if options.sheets is not None:
-            _write_sheets(options.sheets, [served for served, _ in networks], headline_sigma(options.sigmas))
+            _write_sheets(options.sheets, networks, headline_sigma(options.sigmas))
+        if options.before_after is not None:
+            write_before_after(options.before_after, networks[0][0].clean)
     if options.readme:
         replace_in_readme(_README, trees)
 
@@ -112,17 +116,19 @@ def _checked(served: Served, raw: RawNetwork, images: Sequence[CleanImage], sigm
     )
 
 
-def _write_sheets(folder: Path, networks: Sequence[Served], sigma: int) -> None:
-    for served in networks:
+def _write_sheets(folder: Path, networks: Sequence[tuple[Served, RawNetwork]], sigma: int) -> None:
+    for served, raw in networks:
         path = folder / f"{served.model.name}-{served.model.version}.png"
-        drawn = write_sheet(
-            path,
-            served.clean,
-            sigma=sigma,
-            is_grey=served.model.channel_count == 1,
-            takes=served.takes,
-        )
+        drawn = write_sheet(path, served.clean, _sheet_condition(raw.contract, sigma), takes=served.takes)
         print(f"written to {path}" if drawn else f"no sheet of {served.name}: it takes none of the photographs")
+
+
+def _sheet_condition(contract: ModelContract, sigma: int) -> Condition:
+    """White noise for a network that was made for it alone, else a camera's."""
+    is_grey = contract.channels == 1
+    if all(isinstance(stage, Gaussian) for stage in contract.noise.stages):
+        return Condition("gaussian", sigma, is_grey=is_grey)
+    return Condition("photo", is_grey=is_grey)
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -138,6 +144,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--json-dir", type=Path, default=Path("build"), help="where quality-<set>.json goes")
     parser.add_argument("--plots-dir", type=Path, default=Path("build"), help="where quality-<set>.png goes")
     parser.add_argument("--sheets", type=Path, metavar="DIR", help="draw a sheet of pictures for each network there")
+    parser.add_argument("--before-after", type=Path, metavar="FILE", help="draw the default network's portrait there")
     parser.add_argument("--readme", action="store_true", help="replace the tables in the README by these")
     options = parser.parse_args(arguments)
     # The README links the files that its tables come from, and they are of whole sets.

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
-from denoised.noise import LEVELS_8BIT, Image, benchmark_noisy
+from denoised.noise import LEVELS_8BIT, Image
 from tests.bench.quality.images import CleanImage, Samples, grey_of, photographs, printed_page
+from tests.bench.quality.protocols import Condition
 from training.evaluation.grids import Row, crop_window, draw_sheet, residual_picture, save_png, to_png
 
 LARGEST_BYTES: Final = 400_000
@@ -22,6 +23,9 @@ _HEADS: Final = ("noisy", "output", "clean", "error x8")
 _WORST_COUNT: Final = 2
 # Noise does not compress: the crops shrink until the file is small enough. Cells are twice as large.
 _CROP_SIDES_PX: Final = (96, 80, 64, 48)
+# The head of the first photograph.
+_PORTRAIT: Final = (slice(0, 256), slice(100, 390))
+_GAP_PX: Final = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,18 +52,17 @@ class Place:
 
 
 def write_sheet(
-    path: Path, answer: Callable[[Samples], Samples], *, sigma: int, is_grey: bool, takes: Callable[[Samples], bool]
+    path: Path, answer: Callable[[Samples], Samples], condition: Condition, *, takes: Callable[[Samples], bool]
 ) -> bool:
     """Draws the sheet of one network; False when it takes none of the pictures.
 
     Args:
         path: of the PNG, of at most 400 kB.
         answer: the network.
-        sigma: noise level.
-        is_grey: whether it has one channel.
+        condition: what is done to the pictures.
         takes: whether the network takes a picture.
     """
-    places = list(_places(answer, sigma, is_grey=is_grey, takes=takes))
+    places = list(_places(answer, condition, takes=takes))
     if not places:
         return False
     for side_px in _CROP_SIDES_PX:
@@ -70,15 +73,29 @@ def write_sheet(
     return True
 
 
+def write_before_after(path: Path, answer: Callable[[Samples], Samples]) -> None:
+    """A photograph with a small camera's noise behind JPEG, and what a network makes of it, side by side.
+
+    Args:
+        path: of the PNG.
+        answer: the network.
+    """
+    noisy = Condition("photo").noisy(photographs(1)[0])
+    output = answer(noisy)
+    height_px = _PORTRAIT[0].stop - _PORTRAIT[0].start
+    gap = np.full((height_px, _GAP_PX, 3), 255, np.uint8)
+    save_png(PillowImage.fromarray(np.hstack((noisy[_PORTRAIT], gap, output[_PORTRAIT]))), path)
+
+
 def _drawn(places: list[Place], side_px: int) -> PillowImage.Image:
     return draw_sheet(_HEADS, [place.row(side_px) for place in places], cell_px=2 * side_px)
 
 
 def _places(
-    answer: Callable[[Samples], Samples], sigma: int, *, is_grey: bool, takes: Callable[[Samples], bool]
+    answer: Callable[[Samples], Samples], condition: Condition, *, takes: Callable[[Samples], bool]
 ) -> Iterator[Place]:
-    shown = [image.grey() if is_grey else image for image in photographs()]
-    made = [_answered(image, answer, sigma) for image in shown if takes(image.samples)]
+    shown = [image for image in photographs() if takes(condition.reference(image).samples)]
+    made = [_answered(image, answer, condition) for image in shown]
     if not made:
         return
     side_px = _CROP_SIDES_PX[0]
@@ -87,23 +104,23 @@ def _places(
     for index in worst:
         name, noisy, output, clean = made[index]
         rms = np.sqrt(by_error[index][0])
-        caption = f"{name}, sigma {sigma}: largest local error, {rms:.1f} levels rms"
+        caption = f"{name}, {condition.name}: largest local error, {rms:.1f} levels rms"
         yield Place(caption, noisy, output, clean, _square_error(output, clean))
     for caption, score_of in (("flattest", _flatness), ("darkest", _darkness), ("brightest", _brightness)):
         best = max(made, key=lambda each: _worst(score_of(each[3]), side_px))
-        yield Place(f"{best[0]}, sigma {sigma}: {caption} place", best[1], best[2], best[3], score_of(best[3]))
+        yield Place(f"{best[0]}, {condition.name}: {caption} place", best[1], best[2], best[3], score_of(best[3]))
     page = printed_page()
     if takes(page.samples):
-        name, noisy, output, clean = _answered(page, answer, sigma)
-        yield Place(f"{name}, sigma {sigma}: text", noisy, output, clean, -_flatness(clean))
+        name, noisy, output, clean = _answered(page, answer, condition)
+        yield Place(f"{name}, {condition.name}: text", noisy, output, clean, -_flatness(clean))
 
 
 def _answered(
-    image: CleanImage, answer: Callable[[Samples], Samples], sigma: int
+    image: CleanImage, answer: Callable[[Samples], Samples], condition: Condition
 ) -> tuple[str, Samples, Samples, Samples]:
     """(name, noisy, output, clean)."""
-    noisy = benchmark_noisy(image.samples, sigma=sigma, index=image.index)
-    return image.name, noisy, answer(noisy), image.samples
+    noisy = condition.noisy(image)
+    return image.name, noisy, answer(noisy), condition.reference(image).samples
 
 
 def _worst(score: NDArray[np.floating], side_px: int) -> float:

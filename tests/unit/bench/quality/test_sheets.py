@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 pytest.importorskip("cv2", reason="sheets are drawn by the training package")
@@ -16,7 +17,8 @@ pytestmark = pytest.mark.training
 def test_a_sheet_of_nothing_but_noise_is_still_small_enough(tmp_path: Path, *, is_grey: bool) -> None:
     path = tmp_path / "net.png"
 
-    drawn = sheets.write_sheet(path, lambda noisy: noisy, sigma=25, is_grey=is_grey, takes=lambda _: True)
+    condition = sheets.Condition("gaussian", 25, is_grey=is_grey)
+    drawn = sheets.write_sheet(path, lambda noisy: noisy, condition, takes=lambda _: True)
 
     assert drawn
     assert path.stat().st_size <= sheets.LARGEST_BYTES
@@ -28,7 +30,7 @@ def test_a_sheet_of_nothing_but_noise_is_still_small_enough(tmp_path: Path, *, i
 
 def test_a_network_that_takes_no_photograph_has_no_sheet(tmp_path: Path) -> None:
     assert not sheets.write_sheet(
-        tmp_path / "net.png", lambda noisy: noisy, sigma=25, is_grey=False, takes=lambda _: False
+        tmp_path / "net.png", lambda noisy: noisy, sheets.Condition("photo"), takes=lambda _: False
     )
     assert list(tmp_path.iterdir()) == []
 
@@ -45,3 +47,22 @@ def test_the_crop_lies_where_the_error_is() -> None:
     assert noisy.shape == (96, 96, 1)
     assert np.count_nonzero(answer - truth) == 60 * 60
     assert residual.max() == pytest.approx(0.5 + 8 * 10 / 255)
+
+
+def test_before_and_after_stand_side_by_side(tmp_path: Path) -> None:
+    """The answer here is the clean picture, so that both halves are known."""
+    astronaut = sheets.photographs(1)[0]
+    asked: list[NDArray[np.uint8]] = []
+
+    def answer(noisy: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        asked.append(noisy)
+        return astronaut.samples
+
+    sheets.write_before_after(tmp_path / "portrait.png", answer)
+
+    with PillowImage.open(tmp_path / "portrait.png") as image:
+        shown = np.asarray(image)
+    np.testing.assert_array_equal(asked[0], sheets.Condition("photo").noisy(astronaut))
+    np.testing.assert_array_equal(shown[:, :290], asked[0][:256, 100:390])
+    assert (shown[:, 290:296] == 255).all()
+    np.testing.assert_array_equal(shown[:, 296:], astronaut.samples[:256, 100:390])
