@@ -99,7 +99,7 @@ class Settings(BaseSettings):
         description="Which of the store's models are loaded, by name, as a shell would match them. Each adds to the "
         "start and to memory.",
     )
-    default_model: str = Field(default="gaussian-base", description="Model of requests that name none.")
+    default_model: str = Field(default="photo-base", description="Model of requests that name none.")
 
     provider: Literal["cpu", "cuda"] = Field(default="cpu", description="Where networks run.")
     profile_file: Path | None = Field(
