@@ -54,6 +54,9 @@ class ConvDaeConfig(_Section):
     ``widths[0]`` works at half the image's size, each further level at half of that. Widths are multiples of
     16, because ONNX Runtime's blocked convolutions pad anything else. ``input_centre`` is subtracted from the image
     before the first convolution: around 0, a photograph's brightness doesn't move all of a filter's weights one way.
+    ``head_px`` is the side of that convolution. ``relu_between`` puts a ReLU in front of every convolution down and up,
+    and behind every sum with a skip: what comes from below then shifts the thresholds that the finer level's values
+    must pass, which is all that a network can afford that is too small for blocks there.
     """
 
     kind: Literal["conv_dae"] = "conv_dae"
@@ -64,6 +67,8 @@ class ConvDaeConfig(_Section):
     decoder_blocks: _Counts
     estimator_width: int = Field(default=32, ge=16, multiple_of=16)
     input_centre: float = Field(default=0.0, ge=0, le=1)
+    head_px: Literal[4, 6] = 6
+    relu_between: bool = False
 
     @model_validator(mode="after")
     def _levels_agree(self) -> Self:

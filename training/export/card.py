@@ -195,8 +195,10 @@ def _shape(network: NetworkConfig) -> str:
         case ConvDaeConfig():
             return (
                 f"`conv_dae`: widths {list(network.widths)}, residual blocks {list(network.encoder_blocks)} / "
-                f"{network.middle_blocks} / {list(network.decoder_blocks)} (encoder / middle / decoder), noise "
-                f"estimator {network.estimator_width} wide."
+                f"{network.middle_blocks} / {list(network.decoder_blocks)} (encoder / middle / decoder), first "
+                f"convolution {network.head_px} x {network.head_px}"
+                f"{', ReLU between levels' if network.relu_between else ''}, noise estimator "
+                f"{network.estimator_width} wide."
             )
         case ConvAeConfig() | VaeConfig():
             return f"`{network.kind}`: widths {list(network.widths)} down to a code of {network.code_length}, and back."

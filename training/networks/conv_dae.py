@@ -80,10 +80,11 @@ class ConvDenoisingAutoencoder(Network):
         self.size_multiple_px = config.size_multiple_px
         self.sigma_map_scale_px = NoiseEstimator.scale_px
         self._input_centre = config.input_centre
+        self._between = nn.ReLU() if config.relu_between else nn.Identity()
 
         self.estimator = NoiseEstimator(config.channels, config.estimator_width)
         self.condition = nn.Conv2d(1, widths[0], 1)
-        self.head = nn.Conv2d(config.channels, widths[0], 6, stride=2, padding=2)
+        self.head = nn.Conv2d(config.channels, widths[0], config.head_px, stride=2, padding=(config.head_px - 2) // 2)
         self.encoder = nn.ModuleList(residual_blocks(w, n) for w, n in zip(widths, config.encoder_blocks, strict=False))
         self.down = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in zip(widths, widths[1:], strict=False))
         self.middle = residual_blocks(widths[-1], config.middle_blocks)
@@ -102,10 +103,10 @@ class ConvDenoisingAutoencoder(Network):
         for blocks, down in zip(self.encoder, self.down, strict=True):
             x = blocks(x)
             skips.append(x)
-            x = down(x)
-        x = self.middle(x)
+            x = down(self._between(x))
+        x = self._between(self.middle(x))
         for blocks, up, skip in reversed(list(zip(self.decoder, self.up, skips, strict=True))):
-            x = blocks(F.interpolate(up(x), scale_factor=2, mode="nearest") + skip)
+            x = self._between(blocks(F.interpolate(up(x), scale_factor=2, mode="nearest") + skip))
         gate = F.interpolate(
             (sigma_map / _GATE_SIGMA).clamp(0.0, 1.0), scale_factor=self._sigma_map_upscale, mode="nearest"
         )

@@ -134,7 +134,7 @@ def network_in(model: onnx.ModelProto) -> tuple[ConvDaeConfig, dict[str, Tensor]
         if name.startswith(_PREFIX)
     }
     try:
-        config = _shape_of(weights, input_centre=_input_centre(model, tensors))
+        config = _shape_of(weights, input_centre=_input_centre(model, tensors), relu_between=_has_relu_between(model))
     except KeyError as error:
         raise ValueError(f"it has no weight {error.args[0]!r}") from error
     own = build_network(config).state_dict()
@@ -152,7 +152,7 @@ def _differ(own: Mapping[str, Tensor], found: Mapping[str, Tensor], name: str) -
     return own[name].shape != found[name].shape or own[name].dtype != found[name].dtype
 
 
-def _shape_of(weights: Mapping[str, Tensor], *, input_centre: float) -> ConvDaeConfig:
+def _shape_of(weights: Mapping[str, Tensor], *, input_centre: float, relu_between: bool) -> ConvDaeConfig:
     """Every width is that of a convolution, every block has a first convolution. Raises KeyError without these."""
     head = weights["head.weight"]
     level_count = sum(name.startswith("down.") and name.endswith(".weight") for name in weights)
@@ -169,6 +169,8 @@ def _shape_of(weights: Mapping[str, Tensor], *, input_centre: float) -> ConvDaeC
             "decoder_blocks": [block_count(f"decoder.{level}") for level in range(level_count)],
             "estimator_width": len(weights["estimator.layers.2.weight"]),
             "input_centre": input_centre,
+            "head_px": head.shape[2],
+            "relu_between": relu_between,
         }
     )
 
@@ -180,3 +182,10 @@ def _input_centre(model: onnx.ModelProto, tensors: Mapping[str, Any]) -> float:
             # The shortest text of a float32 is the number that the config gave.
             return float(str(numpy_helper.to_array(tensors[node.input[1]])[()]))
     return 0.0
+
+
+def _has_relu_between(model: onnx.ModelProto) -> bool:
+    """Whether what the first convolution down takes comes out of a ReLU."""
+    inputs = {node.input[1]: node.input[0] for node in model.graph.node if node.op_type == "Conv"}
+    tensor = inputs.get(f"{_PREFIX}down.0.weight")
+    return any(node.op_type == "Relu" and tensor in node.output for node in model.graph.node)

@@ -65,11 +65,14 @@ def _require_fitting(source: Path, theirs: NetworkConfig, weights: dict[str, Ten
             f"{source} ({theirs.kind}) has {len(foreign)} weights that this network ({ours.kind}) lacks or shapes "
             f"otherwise, such as {foreign[0]}; start from one with the same widths and no more blocks. It is {theirs!r}"
         )
-    their_centre, our_centre = (
-        each.input_centre if isinstance(each, ConvDaeConfig) else 0.0 for each in (theirs, ours)
-    )
-    if their_centre != our_centre:
-        raise RunError(
-            f"{source} learnt with network.input_centre {their_centre:g}, the config has {our_centre:g}, and the same "
-            f"weights answer otherwise with it: --set network.input_centre={their_centre:g}"
+    # Settings that no weight's shape betrays.
+    for name, without in (("input_centre", 0.0), ("relu_between", False)):
+        their_value, our_value = (
+            getattr(each, name) if isinstance(each, ConvDaeConfig) else without for each in (theirs, ours)
         )
+        if their_value != our_value:
+            told = str(their_value).lower() if isinstance(their_value, bool) else f"{their_value:g}"
+            raise RunError(
+                f"{source} learnt with network.{name}={told}, the config has another, and the same weights answer "
+                f"otherwise with it: --set network.{name}={told}"
+            )

@@ -231,3 +231,22 @@ def test_the_input_centre_is_what_a_bias_would_be_but_at_the_border() -> None:
     middle = (..., slice(48, 80), slice(48, 80))
     torch.testing.assert_close(one[middle], other[middle], atol=1e-5, rtol=1e-4)
     assert not torch.allclose(one, other, atol=1e-3)
+
+
+@pytest.mark.parametrize("relu_between", [False, True])
+def test_with_relu_between_nothing_below_zero_goes_down_or_up_or_into_the_last_layer(*, relu_between: bool) -> None:
+    network = awake(TWO_LEVELS.model_copy(update={"relu_between": relu_between}))
+    smallest: list[float] = []
+    for layer in (*network.down, *network.up, network.tail):
+        layer.register_forward_pre_hook(lambda _, inputs: smallest.append(inputs[0].min().item()))
+    network(picture(32, 32, count=1))
+    assert len(smallest) == 3
+    assert (min(smallest) >= 0) is relu_between
+
+
+def test_a_smaller_first_convolution_sees_less_and_answers_at_the_same_size() -> None:
+    wide, narrow = (ConvDenoisingAutoencoder(TWO_LEVELS.model_copy(update={"head_px": side})) for side in (6, 4))
+    noisy = picture(16, 24, count=1)
+    assert wide.head(noisy).shape == narrow.head(noisy).shape == (1, 16, 8, 12)
+    assert narrow(noisy).image.shape == noisy.shape
+    assert narrow.head.weight.shape[2:] == (4, 4)

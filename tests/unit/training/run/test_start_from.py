@@ -130,10 +130,11 @@ def test_the_weights_in_a_published_file_are_those_of_the_run_bit_for_bit(pack: 
     assert all(torch.equal(found.weights[name], value) for name, value in own.items())
 
 
-def test_biases_that_are_all_zero_come_back_too_although_the_exporter_drops_them() -> None:
+@pytest.mark.parametrize("shape", [{}, {"head_px": 4}, {"relu_between": True}])
+def test_biases_that_are_all_zero_come_back_too_although_the_exporter_drops_them(shape: dict[str, Any]) -> None:
     from training.export.graphs import graphs_of
 
-    config = ConvDaeConfig.model_validate(CENTRED)
+    config = ConvDaeConfig.model_validate({**CENTRED, **shape})
     network = build_network(config)
     model = onnx_file.to_onnx(graphs_of(network, "conv_dae")[0])
     assert "network.middle.0.first.bias" not in {tensor.name for tensor in model.graph.initializer}
@@ -187,6 +188,11 @@ def test_another_input_centre_is_refused_and_the_setting_is_named(parent: RunDir
         start_from(published, _config())
     with pytest.raises(RunError, match=r"--set network\.input_centre=0$"):
         start_from(parent.path, tiny_config(network=CENTRED))
+
+
+def test_another_place_of_the_relus_is_refused_and_the_setting_is_named(published: Path) -> None:
+    with pytest.raises(RunError, match=r"--set network\.relu_between=false$"):
+        start_from(published, tiny_config(network={**CENTRED, "relu_between": True}))
 
 
 def test_a_run_of_another_kind_is_refused_and_both_kinds_are_named(pack: Pack, tmp_path: Path) -> None:
