@@ -70,9 +70,9 @@ class Service:
         self._engine_options = engine_options_of(settings)
         self._profile = _profile_for(settings, self._engine_options)
         self._costs = CostModel() if self._profile is None else CostModel(first_spread=self._profile.spread())
-        self._codecs = CodecPool(thread_count=settings.codec_threads or usable_core_count(), clock=clock)
-        self._metrics.codec_jobs_queued.follow(lambda: self._codecs.queued_count)
-        self._metrics.codec_jobs_busy.follow(lambda: self._codecs.busy_count)
+        self._codecs = CodecPool(
+            thread_count=settings.codec_threads or usable_core_count(), clock=clock, metrics=self._metrics
+        )
         self._batcher = Batcher(
             Scheduler(
                 quantum_s=settings.fairness_quantum_s,

@@ -1,5 +1,6 @@
 """Shows in the metrics what became of batches."""
 
+from service.lanes import Batch
 from service.metrics import Lane, Metrics, Release
 from service.submission import Group
 
@@ -25,10 +26,13 @@ class BatchObserver:
         metrics.batch_fill.observe_many(min(1.0, pixel_count / self._batch_pixels), count)
         metrics.computed_pixels.inc(pixel_count * count)
 
-    def ended(self, lane: Lane, seconds: float, failure_count: int) -> None:
-        """One batch; ``failure_count`` is that of the network's runs that raised."""
+    def ended(self, lane: Lane, batch: Batch) -> None:
+        """One batch, as its lane left it."""
         metrics = self._metrics
+        seconds = batch.ended_at_s - batch.started_at_s
+        metrics.batch_wait_seconds.observe(batch.started_at_s - batch.sent_at_s)
         metrics.batch_seconds.observe(seconds)
+        metrics.batch_stitch_seconds.observe(batch.stitch_s)
         metrics.lane_busy_seconds[lane].inc(seconds)
-        if failure_count:
-            metrics.batch_failures.inc(failure_count)
+        if batch.failure_count:
+            metrics.batch_failures.inc(batch.failure_count)

@@ -96,6 +96,8 @@ class Batcher:
         metrics.queued_pixels.follow(lambda: scheduler.queued_pixel_count)
         metrics.queued_units.follow(lambda: scheduler.queued_unit_count)
         metrics.queued_work_seconds.follow(lambda: self.queued_s)
+        metrics.queued_clients.follow(lambda: len(self._queued_by_client_s()))
+        metrics.largest_client_work_seconds.follow(lambda: max(self._queued_by_client_s().values(), default=0.0))
         metrics.busy_lanes.follow(lambda: len(self._running))
         metrics.stuck_lanes.follow(lambda: self._watchdog.stuck_count)
 
@@ -141,6 +143,13 @@ class Batcher:
     def queued_s(self) -> float:
         """Predicted seconds of lane time of all that waits."""
         return self._scheduler.queued_cost_s + self._unoffered.total_s
+
+    def _queued_by_client_s(self) -> dict[Hashable, float]:
+        """The same for each client that has some."""
+        queued_s = self._scheduler.queued_by_client_s()
+        for share, seconds in self._unoffered.by_share_s().items():
+            queued_s[share] = queued_s.get(share, 0.0) + seconds
+        return queued_s
 
     @property
     def running_s(self) -> float:
@@ -491,12 +500,12 @@ class Batcher:
             submission.on_still = None
 
     def _learn(self, batch: Batch, kind: LaneKind) -> None:
-        seconds = batch.ended_at_s - batch.started_at_s
-        self.observe.ended(kind, seconds, batch.failure_count)
+        self.observe.ended(kind, batch)
         if not batch.failure_count and kind is not LaneKind.WIDE and not any(batch.errors):
             _, height_px, width_px = batch.shape
             pack = batch.packs[0]
             assert isinstance(pack, Pack)
+            seconds = batch.ended_at_s - batch.started_at_s
             self._costs.observe(pack.submission.group.model, height_px, width_px, batch.unit_count, seconds)
 
     def _settle(self, submission: Submission, error: ServiceError | None) -> None:

@@ -51,6 +51,7 @@ class CodecPath:
     async def _through_codecs(self, job: Job, geometry: Geometry, steps: "_Steps") -> Outcome:
         order, options, header = job.order, job.order.options, geometry.header
         contract = order.model.contract
+        offered_at_s = self._clock()
         image = await self._in_codec(job, header, lambda: _decode(job, header, contract))
         decoded_at_s = self._clock()
         answer, findings, submission = image, None, None
@@ -68,7 +69,7 @@ class CodecPath:
         data = await self._in_codec(job, header, lambda: _encode(answer, geometry.container, options))
         timings = self._runs.timings(job, submission, decoded_at_s=decoded_at_s, computed_at_s=computed_at_s)
         outcome = Outcome(geometry.container, data, answer, findings, timings)
-        self._observe(outcome, header, order.model)
+        self._observe(outcome, geometry, order.model, admission_s=offered_at_s - job.arrived_at_s)
         return outcome
 
     async def _computed(self, job: Job, tiles: TiledImage, geometry: Geometry, steps: "_Steps") -> Submission:

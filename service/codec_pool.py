@@ -19,6 +19,7 @@ from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
 
 from service.errors import DeadlineExceeded
+from service.metrics import Metrics
 from service.scheduler import Scheduler, Ticket
 from service.types import ServiceClass
 
@@ -34,7 +35,18 @@ _NO_GROUP = ""
 class _Job(Generic[R]):
     """A function on its way through a thread. Keeps nothing alive once it is settled."""
 
-    __slots__ = ("back", "error", "function", "future", "is_in_thread", "loop", "result")
+    __slots__ = (
+        "back",
+        "ended_at_s",
+        "error",
+        "function",
+        "future",
+        "is_in_thread",
+        "loop",
+        "offered_at_s",
+        "result",
+        "started_at_s",
+    )
 
     def __init__(self, function: Callable[[], R], loop: asyncio.AbstractEventLoop) -> None:
         self.function: Callable[[], R] | None = function
@@ -43,6 +55,7 @@ class _Job(Generic[R]):
         self.result: R | None = None
         self.error: BaseException | None = None
         self.is_in_thread = False
+        self.offered_at_s = self.started_at_s = self.ended_at_s = 0.0
         self.back: asyncio.Future[None] | None = None
 
     def run(self) -> None:
@@ -89,14 +102,18 @@ class _Job(Generic[R]):
 class CodecPool:
     """Runs functions in threads. All methods belong to the event loop's thread."""
 
-    def __init__(self, *, thread_count: int, clock: Callable[[], float]) -> None:
+    def __init__(self, *, thread_count: int, clock: Callable[[], float], metrics: Metrics) -> None:
         """
         Args:
             thread_count: threads for small images, at least 1.
-            clock: seconds, on the clock of the deadlines.
+            clock: seconds, on the clock of the deadlines; callable from any thread.
         """
-        self._small = _Lane("codec", thread_count, clock, nice=0)
-        self._large = _Lane("codec-large", max(1, thread_count - 1), clock, nice=_LARGE_NICE)
+        large_count = max(1, thread_count - 1)
+        self._small = _Lane("codec", thread_count, clock, metrics, nice=0)
+        self._large = _Lane("codec-large", large_count, clock, metrics, nice=_LARGE_NICE)
+        metrics.codec_threads.set(thread_count + large_count)
+        metrics.codec_jobs_queued.follow(lambda: self.queued_count)
+        metrics.codec_jobs_busy.follow(lambda: self.busy_count)
 
     @property
     def queued_count(self) -> int:
@@ -166,10 +183,14 @@ class CodecPool:
 class _Lane:
     """Some threads and the queue before them."""
 
-    def __init__(self, name: str, thread_count: int, clock: Callable[[], float], *, nice: int) -> None:
+    def __init__(
+        self, name: str, thread_count: int, clock: Callable[[], float], metrics: Metrics, *, nice: int
+    ) -> None:
         self.queue: Scheduler[_Job[Any]] = Scheduler()
         self.busy_count = 0
         self._clock = clock
+        self._wait_seconds = metrics.codec_wait_seconds
+        self._busy_seconds = metrics.codec_busy_seconds
         self._jobs: SimpleQueue[_Job[Any] | None] = SimpleQueue()
         # They are daemons because a program that fails before ``close`` shall end.
         self._threads = [
@@ -180,6 +201,7 @@ class _Lane:
             thread.start()
 
     def offer(self, ticket: Ticket[_Job[Any]]) -> None:
+        ticket.item.offered_at_s = self._clock()
         self.queue.offer((ticket,))
         self._feed()
 
@@ -214,7 +236,9 @@ class _Lane:
         """What a thread does."""
         _lower_priority(nice)
         while (job := self._jobs.get()) is not None:
+            job.started_at_s = self._clock()
             job.run()
+            job.ended_at_s = self._clock()
             try:
                 job.loop.call_soon_threadsafe(self._take_back, job)
             except RuntimeError:
@@ -223,6 +247,8 @@ class _Lane:
 
     def _take_back(self, job: _Job[Any]) -> None:
         self.busy_count -= 1
+        self._wait_seconds.observe(job.started_at_s - job.offered_at_s)
+        self._busy_seconds.inc(job.ended_at_s - job.started_at_s)
         # The next function first: it runs while the loop deals with this result.
         self._feed()
         job.settle()

@@ -71,6 +71,7 @@ class Batch:
         unit_count: of all packs.
         errors: for each unit, in the order of the packs, None or what went wrong; filled by the lane, as what follows.
         started_at_s, ended_at_s: when the lane worked on it.
+        stitch_s: how much of that went into putting the network's answers into their images.
         failure_count: runs of the network that raised.
     """
 
@@ -84,6 +85,7 @@ class Batch:
     errors: list[ServiceError | None] = field(default_factory=list)
     started_at_s: float = 0.0
     ended_at_s: float = 0.0
+    stitch_s: float = 0.0
     failure_count: int = 0
 
 
@@ -189,11 +191,13 @@ class Lane:
             self._run_spans(batch, units[: count // 2])
             self._run_spans(batch, units[count // 2 :])
             return
+        computed_at_s = self._clock()
         count = 0
         for span in ready:
             part = slice(count, count + span.unit_count)
             self._write(batch, span, denoised[part], noisy[part], None if sigma_maps is None else sigma_maps[part])
             count += span.unit_count
+        batch.stitch_s += self._clock() - computed_at_s
 
     def _read(self, batch: Batch, span: _Span, noisy: Units, at: int, ready: list[_Span]) -> int:
         """Reads a span to place ``at``, adds what could be read to ``ready``; returns the next free place."""

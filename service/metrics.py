@@ -27,6 +27,7 @@ _SIGMA_BUCKETS: Final = (1, 2, 5, 10, 15, 20, 25, 30, 40, 50, 75, 100)
 class Stage(Enum):
     """Where a request's time goes."""
 
+    ADMISSION = "admission"
     DECODE = "decode"
     QUEUE = "queue"
     COMPUTE = "compute"
@@ -93,9 +94,16 @@ class Metrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry
-        make = Instruments()
+        make = self._instruments = Instruments()
+        self._of_images(make)
+        self._of_admission(make)
+        self._of_batches(make)
+        self._of_machine(make)
+        registry.register(make)
+        self.descriptions: Final = tuple(make.descriptions)
 
-        # Requests and images.
+    def _of_images(self, make: Instruments) -> None:
+        """Requests and images."""
         self.requests: Labelled[tuple[str, str], Counter] = make.counters(
             "denoised_requests", "Calls and stream items by outcome.", ("method", "code")
         )
@@ -106,6 +114,12 @@ class Metrics:
             "denoised_images", "Images denoised, by model.", ("model", "version")
         )
         self.pixels = make.counter("denoised_pixels", "Pixels of denoised images, halos and padding left out.")
+        self.halo_pixels = make.counter(
+            "denoised_halo_pixels", "Pixels that tiles of denoised images computed for their surroundings alone."
+        )
+        self.padding_pixels = make.counter(
+            "denoised_padding_pixels", "Pixels that tiles of denoised images computed beyond the image's border."
+        )
         self.image_pixels = make.histogram("denoised_image_pixels", "Sizes of images.", _PIXEL_BUCKETS)
         self.noise_sigma = make.histogram(
             "denoised_noise_sigma_levels",
@@ -116,7 +130,8 @@ class Metrics:
             "denoised_stage_seconds", "Time of one image in each stage.", _SECONDS_BUCKETS, ("stage",), Stage
         )
 
-        # Admission: the ledger, and the limits that it keeps.
+    def _of_admission(self, make: Instruments) -> None:
+        """The ledger, and the limits that it keeps."""
         self.offered_work_seconds = make.counters(
             "denoised_offered_work_seconds",
             "Predicted seconds of one lane that arrived, by what admission made of them.",
@@ -137,11 +152,17 @@ class Metrics:
         )
         self.pending_pixels_limit = make.gauge("denoised_pending_pixels_limit", "Most pixels that may be pending.")
 
-        # The queue and the batches.
+    def _of_batches(self, make: Instruments) -> None:
+        """The queue and the batches."""
         self.queued_pixels = make.gauge("denoised_queued_pixels", "Pixels that wait for the network.")
         self.queued_units = make.gauge("denoised_queued_units", "Tiles that wait for the network.")
         self.queued_work_seconds = make.gauge(
             "denoised_queued_work_seconds", "Predicted seconds of one lane that wait for the network."
+        )
+        self.queued_clients = make.gauge("denoised_queued_clients", "Clients with work that waits for the network.")
+        self.largest_client_work_seconds = make.gauge(
+            "denoised_largest_client_work_seconds",
+            "Predicted seconds of one lane that wait for the network, of the client with most.",
         )
         self.units_dropped = make.counters(
             "denoised_units_dropped", "Tiles dropped before they ran.", ("reason",), Drop
@@ -154,7 +175,17 @@ class Metrics:
         self.batch_fill = make.histogram(
             "denoised_batch_fill", "Share of its pixel budget that one batch used.", _SHARE_BUCKETS
         )
+        self.batch_wait_seconds = make.histogram(
+            "denoised_batch_wait_seconds",
+            "Time from when a batch was put together until its lane began.",
+            _SECONDS_BUCKETS,
+        )
         self.batch_seconds = make.histogram("denoised_batch_seconds", "Time of one batch in a lane.", _SECONDS_BUCKETS)
+        self.batch_stitch_seconds = make.histogram(
+            "denoised_batch_stitch_seconds",
+            "Time in which a lane put a batch's tiles into their images.",
+            _SECONDS_BUCKETS,
+        )
         self.batch_releases = make.counters(
             "denoised_batch_releases", "Batches by what ended their filling.", ("reason",), Release
         )
@@ -163,7 +194,8 @@ class Metrics:
             "denoised_computed_pixels", "Pixels given to the network, halos and padding included."
         )
 
-        # What does the work.
+    def _of_machine(self, make: Instruments) -> None:
+        """What does the work."""
         self.lanes = make.gauge("denoised_lanes", "Lanes.")
         self.busy_lanes = make.gauge("denoised_busy_lanes", "Lanes at work.")
         self.stuck_lanes = make.gauge("denoised_stuck_lanes", "Lanes whose batch is far overdue.")
@@ -174,6 +206,11 @@ class Metrics:
             "denoised_codec_jobs_queued", "Images that wait to be read or written by a codec thread."
         )
         self.codec_jobs_busy = make.gauge("denoised_codec_jobs_busy", "Images being read or written.")
+        self.codec_threads = make.gauge("denoised_codec_threads", "Codec threads.")
+        self.codec_busy_seconds = make.counter("denoised_codec_busy_seconds", "Time that codec threads were at work.")
+        self.codec_wait_seconds = make.histogram(
+            "denoised_codec_wait_seconds", "Time that images waited for a codec thread.", _SECONDS_BUCKETS
+        )
         self.loop_lag_seconds = make.histogram(
             "denoised_loop_lag_seconds", "How late the event loop came back to a timer.", _LAG_BUCKETS
         )
@@ -192,9 +229,6 @@ class Metrics:
         self.state: Labelled[str, Gauge] = make.gauges(
             "denoised_state", "1 for the state that the service is in.", ("state",)
         )
-        registry.register(make)
-        self.descriptions: Final = tuple(make.descriptions)
-        self._instruments = make
 
     def before_scrape(self, catch_up: Callable[[], None]) -> None:
         """``catch_up`` adds what its owner counts by itself, each time before somebody looks."""

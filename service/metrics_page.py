@@ -34,10 +34,14 @@ READINGS: Final[Mapping[str, str]] = {
     "large images at once or readers that are slow, NETWORK_HUNG a broken network or machine.",
     "denoised_images_total": "Throughput by network; falls to 0 for a network that nobody asks for any more.",
     "denoised_pixels_total": "Throughput in what costs; compare with `denoised_computed_pixels_total`.",
+    "denoised_halo_pixels_total": "Divided by `denoised_computed_pixels_total`: the share that tiles cost. High: "
+    "images just larger than a unit.",
+    "denoised_padding_pixels_total": "Divided likewise: the share that is lost to sizes between those of the units.",
     "denoised_image_pixels": "Whether the mix has changed: larger images explain longer times.",
     "denoised_noise_sigma_levels": "Drift: a median that moves, or that leaves the network's range, means other "
     "cameras or other gains than it was made for.",
-    "denoised_stage_seconds": "Where time goes. `queue` grows with load, `compute` with a slow machine or larger "
+    "denoised_stage_seconds": "Where time goes. `admission` is from its arrival until it is offered to a "
+    "codec or the queue; `queue` grows with load, `compute` with a slow machine or larger "
     "images, `decode` and `encode` with files and busy codec threads.",
     "denoised_offered_work_seconds_total": "Demand: the rate over both verdicts, divided by lanes, above 1 means that "
     "more replicas are needed. The autoscaler's signal.",
@@ -55,13 +59,20 @@ READINGS: Final[Mapping[str, str]] = {
     "denoised_queued_units": "The same in tiles. An image queues a few at a time, so this is not all of its work.",
     "denoised_queued_work_seconds": "All work that waits, of images that have not queued it yet as well; divided by "
     "lanes it is the time that a newcomer waits.",
+    "denoised_queued_clients": "How many share what the lanes do.",
+    "denoised_largest_client_work_seconds": "Divided by `denoised_queued_work_seconds`: near 1 with several queued "
+    "clients is one greedy client. Fairness keeps the others' waits short; the queue's caps do not.",
     "denoised_units_dropped_total": "`expired` means deadlines shorter than the queue, `cancelled` clients that go, "
     "`failed` images that broke.",
     "denoised_batch_units": "How well small images are put together; large ones are batches of one.",
     "denoised_batch_requests": "Whether batches are shared at all; always 1 at full load means that images are large.",
     "denoised_batch_clients": "Whether several clients share them; 1 with many clients is a hint at one greedy one.",
     "denoised_batch_fill": "1 is a full budget. Low at full load: many unlike shapes or networks.",
+    "denoised_batch_wait_seconds": "Above 0.005 at the 99th percentile: lanes' threads wake late, so too little CPU. "
+    "Nothing waits for a batch to fill.",
     "denoised_batch_seconds": "A slow network or machine, without any waiting in it.",
+    "denoised_batch_stitch_seconds": "Part of `denoised_batch_seconds`; a large share of it is slow memory, not a slow "
+    "network. Small images that the event loop runs at rest are left out.",
     "denoised_batch_releases_total": "`full` grows under load; `alone` is a lone unit on an idle service.",
     "denoised_batch_failures_total": "Should not move. It does when single images make a network fail; refusals say "
     "how many.",
@@ -75,6 +86,10 @@ READINGS: Final[Mapping[str, str]] = {
     "denoised_codec_jobs_queued": "Waiting for codec threads while lanes are idle: files, not networks, are the "
     "bottleneck.",
     "denoised_codec_jobs_busy": "As many as codec threads: they are all at work.",
+    "denoised_codec_threads": "To divide by: those for small and those for large images.",
+    "denoised_codec_busy_seconds_total": "Utilisation: its rate divided by `denoised_codec_threads`.",
+    "denoised_codec_wait_seconds": "Rises before `decode` and `encode` do: too few codec threads, or one client's "
+    "large files.",
     "denoised_loop_lag_seconds": "Above 0.05 at the 99th percentile: everything is late, health checks too; "
     "too little CPU, or something blocks the event loop.",
     "denoised_model_info": "Which networks, by digest: two digests of one version among replicas is a bad roll-out.",

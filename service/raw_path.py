@@ -60,7 +60,7 @@ class RawPath:
                 job, submission, decoded_at_s=job.arrived_at_s, computed_at_s=submission.ended_at_s
             )
             outcome = Outcome(Container.RAW, data, None, findings_of(image, submission), timings)
-            self._observe(outcome, order.geometry.header, order.model)
+            self._observe(outcome, order.geometry, order.model, admission_s=submission.offered_at_s - job.arrived_at_s)
             job.on_done(job, outcome)
 
         return done

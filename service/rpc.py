@@ -28,6 +28,8 @@ from service.stream import ItemStream, StreamLimits
 from service.types import Data
 
 SERVICE_NAME: Final = pb.DESCRIPTOR.services_by_name["DenoiseService"].full_name
+# What an image of a stream is counted as, beside the call that brought it.
+_STREAM_ITEM: Final = "DenoiseStream.item"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,7 @@ class DenoiseMethods:
     def handler(self, calls: Calls) -> grpc.GenericRpcHandler:
         """All methods, for the server."""
         unary, stream = grpc.unary_unary_rpc_method_handler, grpc.stream_stream_rpc_method_handler
+        calls.show_codes(_STREAM_ITEM)
         return grpc.method_handlers_generic_handler(
             SERVICE_NAME,
             {
@@ -178,7 +181,7 @@ class DenoiseMethods:
 
     def _count_item(self, error: Exception | None) -> Status | None:
         status = None if error is None else observe_failure(error, self._metrics, method="DenoiseStream")
-        self._metrics.requests["DenoiseStream.item", Code.Name(status.code if status else Code.OK)].inc()
+        self._metrics.requests[_STREAM_ITEM, Code.Name(status.code if status else Code.OK)].inc()
         return status
 
     async def _list_models(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:

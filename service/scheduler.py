@@ -145,6 +145,15 @@ class Scheduler(Generic[T]):
             return Decision((expired.pop(predicted_late),), expired)
         return Decision((), expired)
 
+    def queued_by_client_s(self) -> dict[Hashable, float]:
+        """Predicted seconds of each client that waits, over all classes. Costs as much as there are clients."""
+        queued_s: dict[Hashable, float] = {}
+        for each in self._classes:
+            for client, queue in each.clients.members.items():
+                if queue.ticket_count:
+                    queued_s[client] = queued_s.get(client, 0.0) + queue.account.queued_cost_s
+        return queued_s
+
     def backlog_s(self, client: Hashable, service_class: ServiceClass) -> float:
         """Seconds of queued work that would run before work that ``client`` offered now; an upper estimate.
 

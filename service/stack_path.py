@@ -110,6 +110,7 @@ class _StackRun:
         self._nothing_found: Findings | None = None
         self._timings: Timings | None = None
         self._timed_at_s = 0.0
+        self._admission_s = 0.0
         for index, job in enumerate(jobs):
             job.running = _StackMember(self, index, job)
 
@@ -134,7 +135,8 @@ class _StackRun:
         count, self._answered_count = self._answered_count, 0
         if count and self._timings is not None:
             outcome = Outcome(Container.RAW, b"", None, None, self._timings)
-            self._observe(outcome, self._order.geometry.header, self._order.model, count=count)
+            order = self._order
+            self._observe(outcome, order.geometry, order.model, admission_s=self._admission_s, count=count)
 
     def end(self, submission: Submission, error: ServiceError | None) -> None:
         """All units have ended, or none will any more."""
@@ -191,6 +193,7 @@ class _StackRun:
             self.show()
             self._timed_at_s = submission.ended_at_s
             now_s = self._clock()
+            self._admission_s = submission.offered_at_s - job.arrived_at_s
             self._timings = Timings(
                 decode_s=0.0,
                 queue_s=submission.started_at_s - submission.offered_at_s,

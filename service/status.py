@@ -90,6 +90,7 @@ class Calls:
 
     def unary(self, behaviour: Callable[[Q, Context], Awaitable[P]], name: str) -> Callable[[Q, Context], Awaitable[P]]:
         """The method with one message in and one out; draining waits for it."""
+        self.show_codes(name)
         ok_count = self._metrics.requests[name, _OK]
         lifecycle, in_flight, clients = self._lifecycle, self._in_flight, self._clients
 
@@ -116,6 +117,7 @@ class Calls:
         self, behaviour: Callable[[Context], Awaitable[None]], name: str
     ) -> Callable[[object, Context], Awaitable[None]]:
         """The method with many messages in and out, which counts its items itself, and charges them to its client."""
+        self.show_codes(name)
 
         async def call(_: object, context: Context) -> None:
             try:
@@ -148,6 +150,11 @@ class Calls:
             _log.info("the call was cancelled", method=name, request_id=_request_id(context))
         elif isinstance(error, Exception):
             await self._abort(error, context, name, _request_id(context))
+
+    def show_codes(self, name: str) -> None:
+        """Every outcome that can be foreseen is there from the start: a rate misses what a series begins with."""
+        for code in {Code.OK, Code.INTERNAL, *CODES.values()}:
+            self._metrics.requests[name, Code.Name(code)].inc(0)
 
     def _count(self, name: str, code: int) -> None:
         self._metrics.requests[name, Code.Name(code)].inc()

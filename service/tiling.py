@@ -49,6 +49,11 @@ class AxisPlan:
     last_read_px: int
     span_count: int
 
+    @property
+    def read_px_count(self) -> int:
+        """Pixels of the image that all tiles read together, those that several read counting for each."""
+        return (self.span_count - 1) * self.edge_px + min(self.edge_px, self.size_px - self.last_read_px)
+
     def span(self, index: int) -> Span:
         """Tile ``index``. The first and the last own one halo more than the others."""
         step_px = self.edge_px - 2 * self.halo_px
@@ -75,6 +80,16 @@ class TilePlan:
     def tile_pixel_count(self) -> int:
         """Pixels that one tile reads, and the network computes."""
         return self.rows.edge_px * self.columns.edge_px
+
+    @property
+    def halo_pixel_count(self) -> int:
+        """Pixels of the image that tiles read and do not own."""
+        return self.rows.read_px_count * self.columns.read_px_count - self.rows.size_px * self.columns.size_px
+
+    @property
+    def padding_pixel_count(self) -> int:
+        """Pixels beyond the image's border that tiles compute, because they have the plan's edges."""
+        return self.tile_count * self.tile_pixel_count - self.rows.read_px_count * self.columns.read_px_count
 
     def tile(self, index: int) -> tuple[Span, Span]:
         """(row span, column span) of tile ``index``."""

@@ -1,6 +1,6 @@
 """Predicted work of images that is not in the queue yet, because an image queues a few units at a time."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from typing import Final
 
 _NOTHING_S: Final = 1e-9
@@ -29,6 +29,10 @@ class Unoffered:
             del shares[share]
         if not shares:
             self.total_s = 0.0
+
+    def by_share_s(self) -> Mapping[Hashable, float]:
+        """What each client has that has some."""
+        return self._by_share_s
 
     def before_s(self, share: Hashable, queued_s: float) -> float:
         """What of it runs before new work of a client that has ``queued_s`` before it in the queue.

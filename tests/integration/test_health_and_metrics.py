@@ -17,7 +17,7 @@ from tests.integration.refusals import refused, trailer
 from tests.integration.watching import health_of
 
 _SERVICE = "denoised.v1.DenoiseService"
-_STAGES = ("decode", "queue", "compute", "encode", "total")
+_STAGES = ("admission", "decode", "queue", "compute", "encode", "total")
 
 
 @pytest.mark.parametrize("name", ["", _SERVICE, "live"])
@@ -103,7 +103,11 @@ def test_an_image_is_counted_once_everywhere(served: RunningService, stub: Denoi
     assert grown("denoised_stage_seconds_sum", stage="total") == pytest.approx(total_s, abs=1e-3)
     batches = grown("denoised_batch_units_count")
     assert grown("denoised_batch_units_sum") == response.batching.tile_count
-    assert grown("denoised_batch_seconds_count") == batches
+    for histogram in ("batch_wait_seconds", "batch_seconds", "batch_stitch_seconds"):
+        assert grown(f"denoised_{histogram}_count") == batches
+    extra = grown("denoised_halo_pixels_total") + grown("denoised_padding_pixels_total")
+    assert grown("denoised_computed_pixels_total") == 800 * 60 + extra
+    assert grown("denoised_codec_wait_seconds_count") == 2
     releases = [grown("denoised_batch_releases_total", reason=why) for why in ("full", "lane_share", "no_more")]
     assert sum(releases) == batches
 

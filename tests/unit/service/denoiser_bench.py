@@ -113,8 +113,8 @@ class CodecsAtOnce(CodecPool):
 class HeldCodecs(CodecPool):
     """One real thread, which begins each function and ends it when the test lets it."""
 
-    def __init__(self, *, clock: Callable[[], float]) -> None:
-        super().__init__(thread_count=1, clock=clock)
+    def __init__(self, *, clock: Callable[[], float], metrics: Metrics) -> None:
+        super().__init__(thread_count=1, clock=clock, metrics=metrics)
         self.began = asyncio.Event()
         self._go = threading.Semaphore(0)
 

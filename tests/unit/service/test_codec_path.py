@@ -187,7 +187,7 @@ class CodecBench(Bench):
 
     def __init__(self, contract: ModelContract, metrics: Metrics) -> None:
         clock = HandClock()
-        self.codecs = HeldCodecs(clock=clock)
+        self.codecs = HeldCodecs(clock=clock, metrics=metrics)
         super().__init__(contract, metrics, clock=clock, codecs=self.codecs)
 
     def end_threads(self) -> None:

@@ -11,9 +11,11 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, TypeVar
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from service.codec_pool import LARGE_PIXELS, CodecPool
 from service.errors import DeadlineExceeded
+from service.metrics import Metrics
 from service.types import ServiceClass
 
 R = TypeVar("R")
@@ -37,7 +39,8 @@ class Bench:
 
     def __init__(self, thread_count: int) -> None:
         self.clock = Clock()
-        self.pool = CodecPool(thread_count=thread_count, clock=self.clock)
+        self.metrics = Metrics(CollectorRegistry())
+        self.pool = CodecPool(thread_count=thread_count, clock=self.clock, metrics=self.metrics)
         self.release = threading.Event()
 
     def run(
@@ -290,3 +293,18 @@ def test_a_loop_that_is_gone_is_no_trouble_for_a_thread(bench: Bench) -> None:
     asyncio.run(leave())
     bench.release.set()
     bench.pool.close()
+
+
+async def test_what_threads_do_and_what_waits_for_them_is_in_the_metrics(bench: Bench) -> None:
+    """One small and one large image hold their threads for 2 s; another small one waits for as long."""
+    metrics = bench.metrics
+    holding = await bench.hold(1) + await bench.hold(1, large=True)
+    waiting = asyncio.create_task(bench.run(lambda: None))
+    await turn()
+    assert (metrics.codec_threads.value, metrics.codec_jobs_busy.value, metrics.codec_jobs_queued.value) == (2, 2, 1)
+    bench.clock.now_s = 2.0
+    bench.release.set()
+    await asyncio.gather(*holding, waiting)
+    assert (metrics.codec_jobs_busy.value, metrics.codec_jobs_queued.value) == (0, 0)
+    assert metrics.codec_busy_seconds.value == 4.0
+    assert (metrics.codec_wait_seconds.total, metrics.codec_wait_seconds.cumulative()[-1][1]) == (2.0, 3)

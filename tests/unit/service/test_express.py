@@ -105,7 +105,9 @@ async def test_the_metrics_are_those_of_the_usual_way(contract: ModelContract) -
             await bench.settle()
             assert bench.outcome(job)
             bench.denoiser.close(job)
-        texts.append([_rounded(line) for line in metrics.exposition().decode().splitlines() if "offered" not in line])
+        # What a prediction was, and the lanes' own stitching, are not the same on both ways.
+        lines = metrics.exposition().decode().splitlines()
+        texts.append([_rounded(line) for line in lines if "offered" not in line and "stitch" not in line])
     assert texts[0] == texts[1]
     assert 'denoised_images_total{model="gaussian-base",version="1"} 20' in texts[0]
 

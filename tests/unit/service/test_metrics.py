@@ -1,5 +1,8 @@
 """Metrics: what is scraped, from the first moment on, and nothing that can't be added up over replicas."""
 
+import shutil
+import subprocess
+
 import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
@@ -87,3 +90,17 @@ def test_each_service_has_metrics_of_its_own() -> None:
     first, _ = (Metrics(registry) for registry in registries)
     first.pixels.inc(7)
     assert [registry.get_sample_value("denoised_pixels_total") for registry in registries] == [7, 0]
+
+
+def test_prometheus_own_linter_finds_nothing(metrics: Metrics) -> None:
+    """Names, types, units and help texts, by the conventions that dashboards and exporters share."""
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not installed; it is part of Debian's package prometheus")
+    metrics.requests["Denoise", "OK"].inc()
+    metrics.images["name", "1"].inc()
+    metrics.model_info["name", "1", "digest"].set(1)
+    metrics.model_memory_bytes["name", "1"].set(1)
+    metrics.state["serving"].set(1)
+    found = subprocess.run([promtool, "check", "metrics"], input=metrics.exposition(), capture_output=True, check=False)
+    assert (found.returncode, found.stdout + found.stderr) == (0, b"")

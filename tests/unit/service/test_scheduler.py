@@ -236,3 +236,19 @@ def test_no_more_runs_before_new_work_than_the_backlog_said(
     while probe.is_queued:
         ran_s += sum(each.cost_s for each in queue.poll(0.0, batch_pixel_count=1).batch)
     assert ran_s - probe.cost_s <= said_s
+
+
+def test_what_each_client_has_waiting_is_told_over_all_classes() -> None:
+    queue = loaded(
+        [
+            ticket(0, client="a", cost_s=1.0),
+            ticket(1, client="a", cost_s=2.0, service_class=BULK),
+            ticket(2, client="b", cost_s=4.0),
+        ]
+    )
+    assert queue.queued_by_client_s() == {"a": 3.0, "b": 4.0}
+    while queue.queued_ticket_count > 1:
+        queue.poll(0.0, batch_pixel_count=1)
+    assert sum(queue.queued_by_client_s().values()) == queue.queued_cost_s
+    queue.poll(0.0, batch_pixel_count=1)
+    assert queue.queued_by_client_s() == {}

@@ -185,6 +185,15 @@ def test_every_pixel_is_written_by_exactly_one_tile(of: Rules, height_px: int, w
     assert (times == 1).all()
 
 
+@given(of=rules(), height_px=st.integers(1, 200), width_px=st.integers(1, 200))
+def test_halo_and_padding_are_what_is_computed_besides_the_image(of: Rules, height_px: int, width_px: int) -> None:
+    plan = of.plan(height_px, width_px)
+    image: Samples = np.zeros((height_px, width_px, 1), np.uint8)
+    seen_count = sum(tiling.window(image, plan, index).size for index in range(plan.tile_count))
+    assert plan.halo_pixel_count == seen_count - image.size
+    assert plan.padding_pixel_count == plan.tile_count * plan.tile_pixel_count - seen_count
+
+
 def test_what_a_tile_reads_and_owns_are_views_and_cost_no_memory() -> None:
     image = _picture(64, 64, 3, np.uint8, 0)
     plan = Rules(4, 4, (32,)).plan(64, 64)
