@@ -20,7 +20,7 @@ export ORT_DISABLE_TELEMETRY := 1
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo serve train quality bench load test test-fast lint style types imports lint-deploy proto lock image clean
+.PHONY: help demo serve train quality bench load test test-fast lint style types imports lint-deploy deploy-check proto lock image clean
 
 help:  ## this list
 	@sed -n -E 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | \
@@ -62,21 +62,14 @@ types: $(VENV)/.stamp-training
 imports: $(VENV)/.stamp-dev
 	PYTHONPATH=.:proto $(VENV)/bin/lint-imports
 
-# What only an installation can decide: pull policy and digest of the image, namespace, network policy.
-OVERLAY_CHECKS := CKV_K8S_15,CKV_K8S_43,CKV_K8S_21,CKV2_K8S_6
-
-lint-deploy: .venv-ops/.stamp  ## scripts, Dockerfile and manifests, without a cluster or a registry
-	.venv-ops/bin/shellcheck .ci/run proto/generate.sh requirements/compile.sh
+lint-deploy: .venv-ops/.stamp  ## scripts, Dockerfile and manifests as they lie
+	.venv-ops/bin/shellcheck .ci/run proto/generate.sh requirements/compile.sh deploy/*.sh
 	.venv-ops/bin/hadolint Dockerfile
 	.venv-ops/bin/yamllint --strict -d '{extends: relaxed, rules: {line-length: {max: 120}}}' deploy
 	.venv-ops/bin/checkov --quiet --compact --skip-download --framework dockerfile --file Dockerfile
-	@mkdir -p build
-	@if command -v kubectl >/dev/null; then kubectl kustomize deploy/base; \
-		else echo 'kubectl is absent: the manifests are checked as they lie, not rendered' >&2; \
-		cat deploy/base/deployment.yaml deploy/base/service.yaml; fi >build/base.yaml
-	.venv-ops/bin/kubernetes-validate --strict -k 1.36 build/base.yaml
-	.venv-ops/bin/checkov --quiet --compact --skip-download --framework kubernetes \
-		--skip-check $(OVERLAY_CHECKS) --file build/base.yaml
+
+deploy-check: .venv-ops/.stamp  ## every overlay, component and job, rendered and validated without a cluster or a registry
+	OPS=.venv-ops/bin deploy/check.sh
 
 quality: $(VENV)/.stamp-training  ## what the served networks gain, beside classical methods; ARGS="--count 2" for a quick look, see docs/quality.md
 	$(RUN) -m tests.bench.quality $(ARGS)

@@ -41,9 +41,9 @@ _log = structlog.get_logger()
 LIVE_SERVICE: Final = "live"
 # Answers are handed to gRPC before they are on the wire; this is for the wire.
 _COLLECT_EVERY: Final = 20_000
-_LAST_BYTES_S: Final = 2.0
+LAST_BYTES_S: Final = 2.0
 # Calls are over by then, so lanes have at most a batch each; one that hangs must not keep the process.
-_LAST_BATCHES_S: Final = 10.0
+LAST_BATCHES_S: Final = 10.0
 _KEEPALIVE_S: Final = 30
 _KEEPALIVE_TIMEOUT_S: Final = 10
 # Half of the shortest keepalive that clients are told to use, so that none is sent away for pinging.
@@ -166,10 +166,10 @@ class Service:
             if not await self._in_flight.wait_idle(self._settings.drain_timeout_s):
                 _log.warning("some requests were not answered in time", drain_timeout_s=self._settings.drain_timeout_s)
         if self._server is not None:
-            await self._server.stop(_LAST_BYTES_S)
-        if not await self._batcher.idle(_LAST_BATCHES_S):
+            await self._server.stop(LAST_BYTES_S)
+        if not await self._batcher.idle(LAST_BATCHES_S):
             _log.error("a lane did not come back; its thread is left behind")
-        self._batcher.close(_LAST_BATCHES_S)
+        self._batcher.close(LAST_BATCHES_S)
         self._codecs.close()
         for task in self._periodic:
             task.cancel()
@@ -335,7 +335,7 @@ def channel_options(settings: Settings) -> list[tuple[str, int]]:
         ("grpc.max_concurrent_streams", settings.concurrent_streams),
         ("grpc.max_connection_age_ms", milliseconds(settings.max_connection_age_s)),
         # What runs when a connection has its age may run to its deadline, and its answer must leave.
-        ("grpc.max_connection_age_grace_ms", milliseconds(settings.longest_timeout_s + _LAST_BYTES_S)),
+        ("grpc.max_connection_age_grace_ms", milliseconds(settings.longest_timeout_s + LAST_BYTES_S)),
         ("grpc.keepalive_time_ms", milliseconds(_KEEPALIVE_S)),
         ("grpc.keepalive_timeout_ms", milliseconds(_KEEPALIVE_TIMEOUT_S)),
         ("grpc.keepalive_permit_without_calls", 1),

@@ -1,8 +1,7 @@
 """The manifests against each other, against Pod Security "restricted", and against the service's own settings."""
 
+import json
 import re
-import shutil
-import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,11 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry
 
+from service.app import LAST_BATCHES_S, LAST_BYTES_S
 from service.http import build_http_app
 from service.metrics import Metrics
 from service.settings import ENV_PREFIX, Settings, load_settings
+from tests.unit.deploy.rendering import rendered
 
 _ROOT = Path(__file__).parents[3]
 _BASE = _ROOT / "deploy" / "base"
@@ -96,12 +97,27 @@ def test_a_probe_asks_the_right_question_on_a_port_that_is_open(probe: str, path
     assert "metrics" in _PORTS
 
 
-def test_there_is_time_to_drain_before_the_pod_is_killed(settings: Settings) -> None:
+def _cpu_s_of_the_largest_image(settings: Settings) -> float:
+    """Measured with 100 megapixels in chunks, and proportional to the size."""
+    bench = json.loads((_ROOT / "docs" / "results" / "bench.json").read_text(encoding="utf-8"))
+    (row,) = (row for row in bench["rows"] if row["key"] == "chunked100")
+    (cpu_s,) = (figure["value"] for figure in row["figures"] if figure["name"] == "service CPU")
+    largest_pixels = max(settings.image_pixels, settings.chunked_image_pixels)
+    return float(cpu_s) * largest_pixels / 100e6
+
+
+def test_the_drain_is_long_enough_for_the_largest_image_beside_as_much_other_work(settings: Settings) -> None:
+    cores = int(_CONTAINER["resources"]["limits"]["cpu"])
+
+    assert settings.drain_timeout_s >= 2 * _cpu_s_of_the_largest_image(settings) / cores
+
+
+def test_there_is_time_to_drain_and_to_close_before_the_pod_is_killed(settings: Settings) -> None:
     pre_stop_s = _CONTAINER["lifecycle"]["preStop"]["sleep"]["seconds"]
     drain_s = settings.drain_delay_s + settings.drain_timeout_s
 
     assert pre_stop_s > 0
-    assert _POD["terminationGracePeriodSeconds"] > pre_stop_s + drain_s
+    assert _POD["terminationGracePeriodSeconds"] >= pre_stop_s + drain_s + LAST_BYTES_S + LAST_BATCHES_S
 
 
 def test_cores_are_whole_and_guaranteed() -> None:
@@ -152,17 +168,27 @@ def test_the_service_is_headless_and_says_which_protocols_it_speaks() -> None:
 
 
 def test_kustomize_ties_the_pod_to_the_content_of_its_settings() -> None:
-    if shutil.which("kubectl") is None:
-        pytest.skip("kubectl is not installed: nothing renders the kustomization")
-    rendered = subprocess.run(["kubectl", "kustomize", _BASE], check=True, capture_output=True, text=True).stdout
+    objects = {manifest["kind"]: manifest for manifest in rendered(_BASE)}
 
-    objects = {manifest["kind"]: manifest for manifest in yaml.safe_load_all(rendered)}
-
-    assert objects.keys() == {"ConfigMap", "Service", "Deployment"}
+    assert objects.keys() == {"ConfigMap", "Service", "Deployment", "HorizontalPodAutoscaler", "PodDisruptionBudget"}
     assert objects["ConfigMap"]["data"] == _SETTINGS_ENV
     (source,) = objects["Deployment"]["spec"]["template"]["spec"]["containers"][0]["envFrom"]
     assert source["configMapRef"]["name"] == objects["ConfigMap"]["metadata"]["name"]
     assert source["configMapRef"]["name"].startswith("denoised-")
+
+
+def test_the_autoscaler_alone_says_how_many_pods_there_are() -> None:
+    scaled = _manifest("hpa.yaml")["spec"]["scaleTargetRef"]
+
+    assert "replicas" not in _DEPLOYMENT["spec"]
+    assert (scaled["kind"], scaled["name"]) == ("Deployment", _DEPLOYMENT["metadata"]["name"])
+
+
+def test_nodes_are_emptied_one_pod_at_a_time() -> None:
+    budget = _manifest("pdb.yaml")["spec"]
+
+    assert budget["maxUnavailable"] == 1
+    assert budget["selector"]["matchLabels"] == _DEPLOYMENT["spec"]["selector"]["matchLabels"]
 
 
 def test_the_settings_of_image_and_manifests_together_are_ones_that_it_starts_with(
