@@ -20,7 +20,7 @@ export ORT_DISABLE_TELEMETRY := 1
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo serve train quality bench load test test-fast lint style types imports lint-deploy deploy-check proto lock image clean
+.PHONY: help demo serve train quality bench load test test-fast lint style types imports lint-deploy deploy-check proto lock image image-training image-check clean
 
 help:  ## this list
 	@sed -n -E 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | \
@@ -88,8 +88,16 @@ proto: .venv-proto/.stamp  ## the stubs, from proto/
 lock: .venv-lock/.stamp  ## the lock files, from pyproject.toml; UPGRADE=1 takes newer releases
 	PYTHON=.venv-lock/bin/python UPGRADE=$(UPGRADE) requirements/compile.sh
 
+BUILD_FORMAT = $(if $(findstring podman,$(CONTAINER)),--format docker)
+
 image: ## the container image, denoised:VERSION, by podman or docker
-	$(CONTAINER) build $(if $(findstring podman,$(CONTAINER)),--format docker) --tag denoised:$(VERSION) $(ARGS) .
+	$(CONTAINER) build $(BUILD_FORMAT) --target service --tag denoised:$(VERSION) $(ARGS) .
+
+image-training: ## the image that trains, denoised-training:VERSION
+	$(CONTAINER) build $(BUILD_FORMAT) --target training --tag denoised-training:$(VERSION) $(ARGS) .
+
+image-check:  ## the image, built and run as in production, and the rendered local overlay, by podman
+	deploy/image-check.sh denoised:$(VERSION) $(ARGS)
 
 clean:  ## removes environments, caches and built things; runs/ stays
 	rm -rf $(VENV) .venv-proto .venv-lock .venv-ops .mypy_cache .ruff_cache .pytest_cache .hypothesis \

@@ -52,12 +52,26 @@ def test_the_health_check_needs_nothing_but_python() -> None:
 
 def test_packages_are_installed_from_the_lock_with_hashes_only() -> None:
     installs = [line for line in _DOCKERFILE.splitlines() if re.search(r"\bpip\b.*\binstall\b", line)]
+    service, training = installs
 
-    assert len(installs) == 1
-    assert "--require-hashes" in installs[0]
+    assert "--require-hashes" in service
+    assert "--requirement /tmp/training.txt" in training, "torch differs by machine, so that its lock has no hashes"
 
 
-@pytest.mark.parametrize("name", ["requirements/service.txt", "service", "proto/denoised"])
+def test_the_service_is_what_is_built_when_nothing_else_is_said() -> None:
+    assert re.findall(r"^FROM \S+ AS (\S+)", _DOCKERFILE, flags=re.MULTILINE)[-1] == "service"
+
+
+@pytest.mark.parametrize("stage", ["service", "training"])
+def test_what_is_left_is_nobody_s_build_tool_and_no_root_s(stage: str) -> None:
+    lines = _DOCKERFILE.partition(f" AS {stage}\n")[2].partition("\nFROM ")[0].splitlines()
+
+    assert "USER 65532:65532" in lines
+    assert any("pip uninstall --yes pip setuptools wheel" in line for line in lines)
+    assert any(line.startswith("LABEL ") for line in lines)
+
+
+@pytest.mark.parametrize("name", ["requirements/service.txt", "requirements/training.txt", "service", "training", "proto/denoised"])
 def test_the_builder_gets_what_it_copies(name: str) -> None:
     lines = (_ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
 
