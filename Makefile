@@ -20,7 +20,7 @@ export ORT_DISABLE_TELEMETRY := 1
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo serve train quality bench load test test-fast lint style types imports lint-deploy deploy-check proto lock image image-training image-check clean
+.PHONY: help demo serve train quality bench capacity observe load test test-fast lint style types imports lint-deploy deploy-check proto lock image image-training image-check clean
 
 help:  ## this list
 	@sed -n -E 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | \
@@ -76,6 +76,12 @@ quality: $(VENV)/.stamp-training  ## what the served networks gain, beside class
 
 bench: $(VENV)/.stamp-dev  ## the service against what this machine can do; ARGS="--only s28,s64 --rounds 3", see docs/benchmarks.md
 	$(RUN) -m tests.bench $(ARGS)
+
+capacity: $(VENV)/.stamp-dev  ## docs/capacity.md: pods for a load, from the benchmark's committed results
+	$(RUN) -m tests.bench.capacity $(ARGS)
+
+observe: $(VENV)/.stamp-training  ## alerts and dashboard on a live Prometheus while services are loaded, hung and killed
+	$(RUN) -m tests.monitoring.live $(ARGS)
 
 load: $(VENV)/.stamp-dev  ## what overload does to the service, as a page with plots; PROFILE=smoke SECONDS=3 for a short check
 	$(RUN) tests/load/run.py $(PROFILE) $(if $(SECONDS),--duration $(SECONDS)) $(ARGS)

@@ -71,7 +71,9 @@ def test_what_is_left_is_nobody_s_build_tool_and_no_root_s(stage: str) -> None:
     assert any(line.startswith("LABEL ") for line in lines)
 
 
-@pytest.mark.parametrize("name", ["requirements/service.txt", "requirements/training.txt", "service", "training", "proto/denoised"])
+@pytest.mark.parametrize(
+    "name", ["requirements/service.txt", "requirements/training.txt", "service", "training", "proto/denoised"]
+)
 def test_the_builder_gets_what_it_copies(name: str) -> None:
     lines = (_ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
 
