@@ -31,8 +31,13 @@ SampleType = Literal["u8", "u16", "f32"]
 MODEL_FILE: Final = "model.onnx"
 INT8_MODEL_FILE: Final = "model.int8.onnx"
 MODEL_FILES: Final[Mapping[Precision, str]] = {"fp32": MODEL_FILE, "int8": INT8_MODEL_FILE}
+# Beside them, of a network with a code: its two halves.
+ENCODER_FILE: Final = "encoder.onnx"
+DECODER_FILE: Final = "decoder.onnx"
+# How far the two halves, one behind the other, may be from the whole, in 0..1 units.
+COMPOSITION_TOLERANCE: Final = 1e-5
 
-# Of model.onnx, and of a latent model's encoder.onnx and decoder.onnx beside it.
+# Of all three files.
 INPUT_NAME: Final = "noisy"
 IMAGE_OUTPUT_NAME: Final = "denoised"
 SIGMA_OUTPUT_NAME: Final = "sigma_map"

@@ -19,6 +19,9 @@ from numpy.typing import NDArray
 
 from denoised.contract import (
     CODE_NAME,
+    COMPOSITION_TOLERANCE,
+    DECODER_FILE,
+    ENCODER_FILE,
     EPSILON_NAME,
     IMAGE_OUTPUT_NAME,
     INPUT_NAME,
@@ -33,7 +36,7 @@ from training.config import ConvDaeConfig
 from training.data.manifest import Supervision
 from training.errors import ExportError
 from training.export import onnx_file
-from training.export.graphs import BATCH, DECODER_FILE, ENCODER_FILE, HEIGHT, WIDTH, Graph, Signature
+from training.export.graphs import BATCH, HEIGHT, WIDTH, Graph, Signature
 from training.networks import Network
 from training.run.published import network_in
 
@@ -41,7 +44,6 @@ _HIGHEST_IR_VERSION: Final = 10
 _LARGEST_FILE_BYTES: Final = 64 * 1024 * 1024
 _LARGEST_DIFFERENCE: Final = 1e-4
 _LEAST_PARITY_DB: Final = 80.0
-_LARGEST_COMPOSITION_DIFFERENCE: Final = 1e-5
 # A pixel, less than a block, odd, a strip, and larger than a unit is ever.
 _PARITY_SIZES_PX: Final = ((1, 1), (8, 8), (17, 51), (33, 517), (640, 576))
 _BATCHES: Final = (1, 2, 5)
@@ -173,10 +175,10 @@ def check_composition(files: Mapping[str, bytes], *, channels: int, side_px: int
     code = onnx_file.run(encoder, **feed)[CODE_NAME]
     answer = onnx_file.run(decoder, **{CODE_NAME: code})[IMAGE_OUTPUT_NAME]
     difference = float(np.abs(answer - onnx_file.run(whole, **{INPUT_NAME: noisy})[IMAGE_OUTPUT_NAME]).max())
-    if not difference <= _LARGEST_COMPOSITION_DIFFERENCE:
+    if not difference <= COMPOSITION_TOLERANCE:
         raise ExportError(
             f"{ENCODER_FILE} and {DECODER_FILE} differ from {MODEL_FILE} by {difference:.2e}; "
-            f"allowed are {_LARGEST_COMPOSITION_DIFFERENCE:.0e}"
+            f"allowed are {COMPOSITION_TOLERANCE:.0e}"
         )
 
 

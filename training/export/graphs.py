@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from denoised.contract import (
     CODE_NAME,
+    DECODER_FILE,
+    ENCODER_FILE,
     EPSILON_NAME,
     GENERATIVE_KINDS,
     IMAGE_OUTPUT_NAME,
@@ -24,9 +26,6 @@ from denoised.contract import (
     Kind,
 )
 from training.networks import LatentNetwork, Network
-
-ENCODER_FILE: Final = "encoder.onnx"
-DECODER_FILE: Final = "decoder.onnx"
 
 BATCH: Final = "batch"
 HEIGHT: Final = "height"

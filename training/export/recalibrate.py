@@ -6,13 +6,12 @@ from pathlib import Path
 
 import onnxruntime as ort
 
-from denoised.contract import MODEL_FILE, ContractError, ModelContract
+from denoised.contract import DECODER_FILE, ENCODER_FILE, MODEL_FILE, ContractError, ModelContract
 from denoised.seal import check_seal
 from training.data.pack import Pack
 from training.errors import DataError, ExportError
 from training.export import onnx_file
 from training.export.calibrate import DEFAULT_CROP_COUNT, calibrate
-from training.export.graphs import DECODER_FILE, ENCODER_FILE
 from training.export.store import CARD_FILE, publish, target_of
 from training.run.published import model_path_of
 

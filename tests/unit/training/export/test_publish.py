@@ -12,7 +12,7 @@ import onnxruntime as ort
 import pytest
 import torch
 
-from denoised.contract import MODEL_FILE, Kind, ModelContract
+from denoised.contract import DECODER_FILE, ENCODER_FILE, MODEL_FILE, Kind, ModelContract
 from denoised.noise import keyed_rng
 from denoised.seal import check_seal
 from tests.unit.training.export.small import CONV_AE, FC_AE, packed_pairs, run_of
@@ -28,7 +28,6 @@ from training.export import gate
 from training.export.card import model_card
 from training.export.evidence import Evidence
 from training.export.extent import unit_edges_px
-from training.export.graphs import DECODER_FILE, ENCODER_FILE
 from training.export.publish import Exported, export
 from training.networks import LatentNetwork
 from training.run.directory import RunDir
