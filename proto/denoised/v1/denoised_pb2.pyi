@@ -330,16 +330,20 @@ class ListModelsResponse(_message.Message):
     def __init__(self, models: _Optional[_Iterable[_Union[Model, _Mapping]]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ...) -> None: ...
 
 class Limits(_message.Message):
-    __slots__ = ("message_bytes", "image_pixels", "batch_image_count", "chunked_image_pixels")
+    __slots__ = ("message_bytes", "image_pixels", "batch_image_count", "chunked_image_pixels", "generated_image_count", "interpolation_step_count")
     MESSAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
     IMAGE_PIXELS_FIELD_NUMBER: _ClassVar[int]
     BATCH_IMAGE_COUNT_FIELD_NUMBER: _ClassVar[int]
     CHUNKED_IMAGE_PIXELS_FIELD_NUMBER: _ClassVar[int]
+    GENERATED_IMAGE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    INTERPOLATION_STEP_COUNT_FIELD_NUMBER: _ClassVar[int]
     message_bytes: int
     image_pixels: int
     batch_image_count: int
     chunked_image_pixels: int
-    def __init__(self, message_bytes: _Optional[int] = ..., image_pixels: _Optional[int] = ..., batch_image_count: _Optional[int] = ..., chunked_image_pixels: _Optional[int] = ...) -> None: ...
+    generated_image_count: int
+    interpolation_step_count: int
+    def __init__(self, message_bytes: _Optional[int] = ..., image_pixels: _Optional[int] = ..., batch_image_count: _Optional[int] = ..., chunked_image_pixels: _Optional[int] = ..., generated_image_count: _Optional[int] = ..., interpolation_step_count: _Optional[int] = ...) -> None: ...
 
 class GetModelRequest(_message.Message):
     __slots__ = ("name", "version")
@@ -354,3 +358,145 @@ class GetModelResponse(_message.Message):
     MODEL_FIELD_NUMBER: _ClassVar[int]
     model: Model
     def __init__(self, model: _Optional[_Union[Model, _Mapping]] = ...) -> None: ...
+
+class Latent(_message.Message):
+    __slots__ = ("values", "half_values")
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    HALF_VALUES_FIELD_NUMBER: _ClassVar[int]
+    values: _containers.RepeatedScalarFieldContainer[float]
+    half_values: bytes
+    def __init__(self, values: _Optional[_Iterable[float]] = ..., half_values: _Optional[bytes] = ...) -> None: ...
+
+class LatentOptions(_message.Message):
+    __slots__ = ("model", "model_version", "service_class")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
+    SERVICE_CLASS_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    model_version: str
+    service_class: ServiceClass
+    def __init__(self, model: _Optional[str] = ..., model_version: _Optional[str] = ..., service_class: _Optional[_Union[ServiceClass, str]] = ...) -> None: ...
+
+class PictureOptions(_message.Message):
+    __slots__ = ("container", "sample_type", "jpeg_quality")
+    CONTAINER_FIELD_NUMBER: _ClassVar[int]
+    SAMPLE_TYPE_FIELD_NUMBER: _ClassVar[int]
+    JPEG_QUALITY_FIELD_NUMBER: _ClassVar[int]
+    container: Container
+    sample_type: SampleType
+    jpeg_quality: int
+    def __init__(self, container: _Optional[_Union[Container, str]] = ..., sample_type: _Optional[_Union[SampleType, str]] = ..., jpeg_quality: _Optional[int] = ...) -> None: ...
+
+class EncodeRequest(_message.Message):
+    __slots__ = ("image", "options", "half_precision")
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    HALF_PRECISION_FIELD_NUMBER: _ClassVar[int]
+    image: Image
+    options: LatentOptions
+    half_precision: bool
+    def __init__(self, image: _Optional[_Union[Image, _Mapping]] = ..., options: _Optional[_Union[LatentOptions, _Mapping]] = ..., half_precision: bool = ...) -> None: ...
+
+class EncodeResponse(_message.Message):
+    __slots__ = ("latent", "prior_distance", "prior_distance_limit", "compression_nats", "timings", "model")
+    LATENT_FIELD_NUMBER: _ClassVar[int]
+    PRIOR_DISTANCE_FIELD_NUMBER: _ClassVar[int]
+    PRIOR_DISTANCE_LIMIT_FIELD_NUMBER: _ClassVar[int]
+    COMPRESSION_NATS_FIELD_NUMBER: _ClassVar[int]
+    TIMINGS_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    latent: Latent
+    prior_distance: float
+    prior_distance_limit: float
+    compression_nats: float
+    timings: Timings
+    model: ModelReference
+    def __init__(self, latent: _Optional[_Union[Latent, _Mapping]] = ..., prior_distance: _Optional[float] = ..., prior_distance_limit: _Optional[float] = ..., compression_nats: _Optional[float] = ..., timings: _Optional[_Union[Timings, _Mapping]] = ..., model: _Optional[_Union[ModelReference, _Mapping]] = ...) -> None: ...
+
+class DecodeRequest(_message.Message):
+    __slots__ = ("latent", "options", "picture", "allow_out_of_distribution")
+    LATENT_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    PICTURE_FIELD_NUMBER: _ClassVar[int]
+    ALLOW_OUT_OF_DISTRIBUTION_FIELD_NUMBER: _ClassVar[int]
+    latent: Latent
+    options: LatentOptions
+    picture: PictureOptions
+    allow_out_of_distribution: bool
+    def __init__(self, latent: _Optional[_Union[Latent, _Mapping]] = ..., options: _Optional[_Union[LatentOptions, _Mapping]] = ..., picture: _Optional[_Union[PictureOptions, _Mapping]] = ..., allow_out_of_distribution: bool = ...) -> None: ...
+
+class DecodeResponse(_message.Message):
+    __slots__ = ("image", "timings", "model")
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
+    TIMINGS_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    image: Image
+    timings: Timings
+    model: ModelReference
+    def __init__(self, image: _Optional[_Union[Image, _Mapping]] = ..., timings: _Optional[_Union[Timings, _Mapping]] = ..., model: _Optional[_Union[ModelReference, _Mapping]] = ...) -> None: ...
+
+class GenerateRequest(_message.Message):
+    __slots__ = ("image_count", "seed", "temperature", "options", "picture")
+    IMAGE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    TEMPERATURE_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    PICTURE_FIELD_NUMBER: _ClassVar[int]
+    image_count: int
+    seed: int
+    temperature: float
+    options: LatentOptions
+    picture: PictureOptions
+    def __init__(self, image_count: _Optional[int] = ..., seed: _Optional[int] = ..., temperature: _Optional[float] = ..., options: _Optional[_Union[LatentOptions, _Mapping]] = ..., picture: _Optional[_Union[PictureOptions, _Mapping]] = ...) -> None: ...
+
+class GenerateResponse(_message.Message):
+    __slots__ = ("images", "latents", "seed", "timings", "model")
+    IMAGES_FIELD_NUMBER: _ClassVar[int]
+    LATENTS_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    TIMINGS_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    images: _containers.RepeatedCompositeFieldContainer[Image]
+    latents: _containers.RepeatedCompositeFieldContainer[Latent]
+    seed: int
+    timings: Timings
+    model: ModelReference
+    def __init__(self, images: _Optional[_Iterable[_Union[Image, _Mapping]]] = ..., latents: _Optional[_Iterable[_Union[Latent, _Mapping]]] = ..., seed: _Optional[int] = ..., timings: _Optional[_Union[Timings, _Mapping]] = ..., model: _Optional[_Union[ModelReference, _Mapping]] = ...) -> None: ...
+
+class InterpolationEnd(_message.Message):
+    __slots__ = ("image", "latent")
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
+    LATENT_FIELD_NUMBER: _ClassVar[int]
+    image: Image
+    latent: Latent
+    def __init__(self, image: _Optional[_Union[Image, _Mapping]] = ..., latent: _Optional[_Union[Latent, _Mapping]] = ...) -> None: ...
+
+class InterpolateRequest(_message.Message):
+    __slots__ = ("start", "stop", "step_count", "options", "picture", "allow_out_of_distribution")
+    START_FIELD_NUMBER: _ClassVar[int]
+    STOP_FIELD_NUMBER: _ClassVar[int]
+    STEP_COUNT_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    PICTURE_FIELD_NUMBER: _ClassVar[int]
+    ALLOW_OUT_OF_DISTRIBUTION_FIELD_NUMBER: _ClassVar[int]
+    start: InterpolationEnd
+    stop: InterpolationEnd
+    step_count: int
+    options: LatentOptions
+    picture: PictureOptions
+    allow_out_of_distribution: bool
+    def __init__(self, start: _Optional[_Union[InterpolationEnd, _Mapping]] = ..., stop: _Optional[_Union[InterpolationEnd, _Mapping]] = ..., step_count: _Optional[int] = ..., options: _Optional[_Union[LatentOptions, _Mapping]] = ..., picture: _Optional[_Union[PictureOptions, _Mapping]] = ..., allow_out_of_distribution: bool = ...) -> None: ...
+
+class InterpolateResponse(_message.Message):
+    __slots__ = ("images", "latents", "spherical", "timings", "model")
+    IMAGES_FIELD_NUMBER: _ClassVar[int]
+    LATENTS_FIELD_NUMBER: _ClassVar[int]
+    SPHERICAL_FIELD_NUMBER: _ClassVar[int]
+    TIMINGS_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    images: _containers.RepeatedCompositeFieldContainer[Image]
+    latents: _containers.RepeatedCompositeFieldContainer[Latent]
+    spherical: bool
+    timings: Timings
+    model: ModelReference
+    def __init__(self, images: _Optional[_Iterable[_Union[Image, _Mapping]]] = ..., latents: _Optional[_Iterable[_Union[Latent, _Mapping]]] = ..., spherical: bool = ..., timings: _Optional[_Union[Timings, _Mapping]] = ..., model: _Optional[_Union[ModelReference, _Mapping]] = ...) -> None: ...

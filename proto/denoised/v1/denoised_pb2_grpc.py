@@ -50,6 +50,26 @@ class DenoiseServiceStub(object):
                 request_serializer=denoised_dot_v1_dot_denoised__pb2.DenoiseStreamRequest.SerializeToString,
                 response_deserializer=denoised_dot_v1_dot_denoised__pb2.DenoiseStreamResponse.FromString,
                 _registered_method=True)
+        self.Encode = channel.unary_unary(
+                '/denoised.v1.DenoiseService/Encode',
+                request_serializer=denoised_dot_v1_dot_denoised__pb2.EncodeRequest.SerializeToString,
+                response_deserializer=denoised_dot_v1_dot_denoised__pb2.EncodeResponse.FromString,
+                _registered_method=True)
+        self.Decode = channel.unary_unary(
+                '/denoised.v1.DenoiseService/Decode',
+                request_serializer=denoised_dot_v1_dot_denoised__pb2.DecodeRequest.SerializeToString,
+                response_deserializer=denoised_dot_v1_dot_denoised__pb2.DecodeResponse.FromString,
+                _registered_method=True)
+        self.Generate = channel.unary_unary(
+                '/denoised.v1.DenoiseService/Generate',
+                request_serializer=denoised_dot_v1_dot_denoised__pb2.GenerateRequest.SerializeToString,
+                response_deserializer=denoised_dot_v1_dot_denoised__pb2.GenerateResponse.FromString,
+                _registered_method=True)
+        self.Interpolate = channel.unary_unary(
+                '/denoised.v1.DenoiseService/Interpolate',
+                request_serializer=denoised_dot_v1_dot_denoised__pb2.InterpolateRequest.SerializeToString,
+                response_deserializer=denoised_dot_v1_dot_denoised__pb2.InterpolateResponse.FromString,
+                _registered_method=True)
         self.ListModels = channel.unary_unary(
                 '/denoised.v1.DenoiseService/ListModels',
                 request_serializer=denoised_dot_v1_dot_denoised__pb2.ListModelsRequest.SerializeToString,
@@ -90,6 +110,38 @@ class DenoiseServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Encode(self, request, context):
+        """Makes the latent code of one image: the mean of its distribution where the model has one, so the same image always
+        gives the same code. FAILED_PRECONDITION (CAPABILITY_MISSING) when the model does not encode.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Decode(self, request, context):
+        """Makes the image of one latent code. FAILED_PRECONDITION (CAPABILITY_MISSING) when the model does not decode.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Generate(self, request, context):
+        """Makes new images: codes drawn from the model's prior, decoded. The same seed gives the same bytes, alone and among
+        others, on every replica that has the same CPU and release. FAILED_PRECONDITION (CAPABILITY_MISSING) when the
+        model does not generate.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Interpolate(self, request, context):
+        """Makes the images on the way from one code to another. FAILED_PRECONDITION (CAPABILITY_MISSING) when the model does
+        not decode, or not encode where an end is an image.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListModels(self, request, context):
         """Lists the models that are loaded.
         """
@@ -121,6 +173,26 @@ def add_DenoiseServiceServicer_to_server(servicer, server):
                     servicer.DenoiseStream,
                     request_deserializer=denoised_dot_v1_dot_denoised__pb2.DenoiseStreamRequest.FromString,
                     response_serializer=denoised_dot_v1_dot_denoised__pb2.DenoiseStreamResponse.SerializeToString,
+            ),
+            'Encode': grpc.unary_unary_rpc_method_handler(
+                    servicer.Encode,
+                    request_deserializer=denoised_dot_v1_dot_denoised__pb2.EncodeRequest.FromString,
+                    response_serializer=denoised_dot_v1_dot_denoised__pb2.EncodeResponse.SerializeToString,
+            ),
+            'Decode': grpc.unary_unary_rpc_method_handler(
+                    servicer.Decode,
+                    request_deserializer=denoised_dot_v1_dot_denoised__pb2.DecodeRequest.FromString,
+                    response_serializer=denoised_dot_v1_dot_denoised__pb2.DecodeResponse.SerializeToString,
+            ),
+            'Generate': grpc.unary_unary_rpc_method_handler(
+                    servicer.Generate,
+                    request_deserializer=denoised_dot_v1_dot_denoised__pb2.GenerateRequest.FromString,
+                    response_serializer=denoised_dot_v1_dot_denoised__pb2.GenerateResponse.SerializeToString,
+            ),
+            'Interpolate': grpc.unary_unary_rpc_method_handler(
+                    servicer.Interpolate,
+                    request_deserializer=denoised_dot_v1_dot_denoised__pb2.InterpolateRequest.FromString,
+                    response_serializer=denoised_dot_v1_dot_denoised__pb2.InterpolateResponse.SerializeToString,
             ),
             'ListModels': grpc.unary_unary_rpc_method_handler(
                     servicer.ListModels,
@@ -215,6 +287,114 @@ class DenoiseService(object):
             '/denoised.v1.DenoiseService/DenoiseStream',
             denoised_dot_v1_dot_denoised__pb2.DenoiseStreamRequest.SerializeToString,
             denoised_dot_v1_dot_denoised__pb2.DenoiseStreamResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Encode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/denoised.v1.DenoiseService/Encode',
+            denoised_dot_v1_dot_denoised__pb2.EncodeRequest.SerializeToString,
+            denoised_dot_v1_dot_denoised__pb2.EncodeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Decode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/denoised.v1.DenoiseService/Decode',
+            denoised_dot_v1_dot_denoised__pb2.DecodeRequest.SerializeToString,
+            denoised_dot_v1_dot_denoised__pb2.DecodeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Generate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/denoised.v1.DenoiseService/Generate',
+            denoised_dot_v1_dot_denoised__pb2.GenerateRequest.SerializeToString,
+            denoised_dot_v1_dot_denoised__pb2.GenerateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Interpolate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/denoised.v1.DenoiseService/Interpolate',
+            denoised_dot_v1_dot_denoised__pb2.InterpolateRequest.SerializeToString,
+            denoised_dot_v1_dot_denoised__pb2.InterpolateResponse.FromString,
             options,
             channel_credentials,
             insecure,
