@@ -9,6 +9,8 @@
         InvalidSamples          SAMPLES_INVALID
         InvalidOption           OPTION_INVALID
         InvalidChunks           CHUNKS_INVALID
+        InvalidLatent           LATENT_INVALID
+          LatentOutOfDistribution LATENT_OUT_OF_DISTRIBUTION
       Unauthenticated         UNAUTHENTICATED: nobody who may call
       ModelUnknown            MODEL_UNKNOWN
       CapabilityMissing       CAPABILITY_MISSING: the model is there, but is made for something else
@@ -111,6 +113,22 @@ class Unauthenticated(ServiceError):
     """The call comes from nobody who may call."""
 
     reason = "UNAUTHENTICATED"
+
+
+class InvalidLatent(InvalidArgument):
+    """A latent code of a wrong length, or with numbers that are none."""
+
+    reason = "LATENT_INVALID"
+
+
+class LatentOutOfDistribution(InvalidLatent):
+    """A latent code that is further from the model's prior than any image's should be."""
+
+    reason = "LATENT_OUT_OF_DISTRIBUTION"
+
+    def __init__(self, message: str, *, field: str, metadata: Mapping[str, str]) -> None:
+        super().__init__(message, field=field)
+        self.metadata = metadata
 
 
 class ModelUnknown(ServiceError):

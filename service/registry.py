@@ -6,8 +6,15 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from denoised.contract import INT8_MODEL_FILE, MODEL_FILE, MODEL_FILES, ModelContract
-from service.engine import EngineOptions, ModelRefused, OnnxEngine, TimedBatch
+from denoised.contract import (
+    DECODER_FILE,
+    ENCODER_FILE,
+    INT8_MODEL_FILE,
+    MODEL_FILE,
+    MODEL_FILES,
+    ModelContract,
+)
+from service.engine import EngineOptions, Halves, ModelRefused, OnnxEngine, TimedBatch, load_halves
 from service.errors import ModelUnknown
 from service.settings import PrecisionChoice
 
@@ -23,6 +30,7 @@ class Model:
         resident_bytes: by how much the process grew when this model was loaded and warmed: its weights, and what the
             arena that all models share had to grow for it. Models' figures add up; they depend on the order.
         warm_batch: a full batch and how long it took; None of a model that was not warmed.
+        halves: encoder and decoder of a model that encodes or decodes; None of others.
     """
 
     contract: ModelContract
@@ -30,10 +38,21 @@ class Model:
     engine: OnnxEngine
     resident_bytes: int = 0
     warm_batch: TimedBatch | None = None
+    halves: Halves | None = None
 
     @property
     def key(self) -> tuple[str, str]:
         return (self.contract.name, self.contract.version)
+
+    @property
+    def encoder_key(self) -> tuple[str, str, str]:
+        """What the batcher and the cost model know its encoder by."""
+        return (*self.key, ENCODER_FILE)
+
+    @property
+    def decoder_key(self) -> tuple[str, str, str]:
+        """As ``encoder_key``."""
+        return (*self.key, DECODER_FILE)
 
 
 class Registry:
@@ -138,7 +157,9 @@ def _load(path: Path, options: EngineOptions) -> Model:
         raise ModelRefused(f"{path} says that it is {engine.contract.precision}; as such its name must be {wanted}")
     engine.check()
     warm_batch = engine.warm_up()
-    return Model(engine.contract, engine.digest, engine, max(0, _resident_bytes() - before_bytes), warm_batch)
+    has_halves = bool({"encode", "decode"} & set(engine.contract.capabilities))
+    halves = load_halves(path.parent, engine, options) if has_halves else None
+    return Model(engine.contract, engine.digest, engine, max(0, _resident_bytes() - before_bytes), warm_batch, halves)
 
 
 def _resident_bytes() -> int:

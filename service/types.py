@@ -1,6 +1,7 @@
 """The values that travel between the stages. Pure data: no I/O, no policy.
 
-Array axes are stated once here: images are (H, W, C), what the network sees is (N, C, h, w).
+Array axes are stated once here: images are (H, W, C), what the network sees is (N, C, h, w), latent codes are (d,) or
+(N, d).
 """
 
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 Samples = NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.float32]
 Plane = NDArray[np.float32]
 Units = NDArray[np.float32]
+Codes = NDArray[np.float32]
 Data = bytes | memoryview
 
 
