@@ -20,9 +20,13 @@ from service.batcher import Batcher, BatcherOptions
 from service.codec_pool import CodecPool
 from service.cost import CostModel, ModelCost
 from service.cpu import usable_core_count
+from service.deadlines import Deadlines
 from service.engine import EngineOptions, TimedBatch
 from service.engine_settings import engine_options_of
 from service.http import HttpServer, build_http_app
+from service.latent.coder import Coder
+from service.latent.messages import Limits as LatentLimits
+from service.latent.methods import LatentMethods
 from service.lifecycle import InFlight, Lifecycle, State
 from service.metrics import Metrics
 from service.pipeline import Denoiser
@@ -200,6 +204,10 @@ class Service:
     def _add(self, model: Model) -> None:
         self._costs.add_model(model.key, self._cost_of(model))
         self._batcher.add_engine(model.key, model.engine)
+        if model.halves is not None:
+            for key, half in ((model.encoder_key, model.halves.encoder), (model.decoder_key, model.halves.decoder)):
+                self._costs.add_model(key, ModelCost(half.seconds / model.contract.fixed_side_px**2))
+                self._batcher.add_engine(key, half)
         self._metrics.model_info[*model.key, model.digest].set(1)
         self._metrics.model_memory_bytes[model.key].set(model.resident_bytes)
         _log.info(
@@ -228,19 +236,25 @@ class Service:
 
     def _build_server(self) -> grpc.aio.Server:
         settings = self._settings
+        admission = Admission(
+            Limits(
+                image_pixels=settings.image_pixels,
+                chunked_image_pixels=settings.chunked_image_pixels,
+                queue_requests=settings.queue_requests,
+                queue_bytes=settings.queue_bytes,
+                queue_pixels=settings.queue_pixels,
+                memory_bytes=settings.memory_bytes,
+            ),
+            self._metrics,
+        )
+        deadlines = Deadlines(
+            default_timeout_s=settings.default_timeout_s,
+            longest_timeout_s=settings.longest_timeout_s,
+            clock=self._clock,
+        )
         denoiser = Denoiser(
             batcher=self._batcher,
-            admission=Admission(
-                Limits(
-                    image_pixels=settings.image_pixels,
-                    chunked_image_pixels=settings.chunked_image_pixels,
-                    queue_requests=settings.queue_requests,
-                    queue_bytes=settings.queue_bytes,
-                    queue_pixels=settings.queue_pixels,
-                    memory_bytes=settings.memory_bytes,
-                ),
-                self._metrics,
-            ),
+            admission=admission,
             codecs=self._codecs,
             costs=self._costs,
             clock=self._clock,
@@ -258,12 +272,33 @@ class Service:
                 chunked_image_pixels=settings.chunked_image_pixels,
                 batch_image_count=settings.batch_image_count,
                 stream_items_in_flight=settings.stream_items_in_flight,
+                generated_image_count=settings.generated_image_count,
+                interpolation_step_count=settings.interpolation_step_count,
             ),
             lifecycle=self._lifecycle,
             in_flight=self._in_flight,
             clients=self._security.clients,
+            deadlines=deadlines,
             clock=self._clock,
             metrics=self._metrics,
+        )
+        latents = LatentMethods(
+            coder=Coder(
+                batcher=self._batcher,
+                admission=admission,
+                codecs=self._codecs,
+                costs=self._costs,
+                clock=self._clock,
+                metrics=self._metrics,
+            ),
+            registry=self._registry,
+            clients=self._security.clients,
+            deadlines=deadlines,
+            limits=LatentLimits(
+                message_bytes=settings.message_bytes,
+                generated_image_count=settings.generated_image_count,
+                interpolation_step_count=settings.interpolation_step_count,
+            ),
         )
         calls = Calls(
             lifecycle=self._lifecycle,
@@ -272,7 +307,7 @@ class Service:
             metrics=self._metrics,
         )
         server = grpc.aio.server(options=channel_options(settings))
-        server.add_generic_rpc_handlers((methods.handler(calls),))
+        server.add_generic_rpc_handlers((methods.handler(calls), latents.handler(calls)))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         if settings.reflection:
             reflection.enable_server_reflection([SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME], server)

@@ -257,7 +257,7 @@ class Batcher:
         batch = Batch(
             engine=self._engines[group.model],
             engine_lane=0,
-            shape=(group.channels, group.height_px, group.width_px),
+            shape=group.unit_shape,
             packs=(pack,),
             unit_count=unit_count,
             expected_s=expected_s,
@@ -424,7 +424,8 @@ class Batcher:
             if submission.next_index < submission.available_count:
                 self._offer_more(submission)
         expected_s = self._costs.predict_s(group.model, group.height_px, group.width_px, unit_count)
-        self._is_wide = self._options.wide_units and dispatch.is_for_all_cores(
+        may_widen = self._options.wide_units and group.is_widened
+        self._is_wide = may_widen and dispatch.is_for_all_cores(
             expected_s,
             unit_count=unit_count,
             live_count=len(self._live),
@@ -436,7 +437,7 @@ class Batcher:
         batch = Batch(
             engine=engine,
             engine_lane=WIDE_LANE if self._is_wide else 0,
-            shape=(group.channels, group.height_px, group.width_px),
+            shape=group.unit_shape,
             packs=packs,
             unit_count=unit_count,
             expected_s=expected_s,
@@ -502,11 +503,11 @@ class Batcher:
     def _learn(self, batch: Batch, kind: LaneKind) -> None:
         self.observe.ended(kind, batch)
         if not batch.failure_count and kind is not LaneKind.WIDE and not any(batch.errors):
-            _, height_px, width_px = batch.shape
             pack = batch.packs[0]
             assert isinstance(pack, Pack)
+            group = pack.submission.group
             seconds = batch.ended_at_s - batch.started_at_s
-            self._costs.observe(pack.submission.group.model, height_px, width_px, batch.unit_count, seconds)
+            self._costs.observe(group.model, group.height_px, group.width_px, batch.unit_count, seconds)
 
     def _settle(self, submission: Submission, error: ServiceError | None) -> None:
         """Ends an image once; one that is over is left alone."""

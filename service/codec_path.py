@@ -25,12 +25,12 @@ from service.types import Container, Data, Image, ImageHeader
 R = TypeVar("R")
 
 # Both directions of the slowest container, measured: what the codec queue is shared by.
-_CODEC_S_PER_PIXEL = 25e-9
+CODEC_S_PER_PIXEL = 25e-9
 
 
 def predict_codec_s(header: ImageHeader) -> float:
     """Seconds of a codec's thread, both ways."""
-    return header.pixel_count * _CODEC_S_PER_PIXEL
+    return header.pixel_count * CODEC_S_PER_PIXEL
 
 
 class CodecPath:

@@ -18,7 +18,7 @@ from service.job import FileOrder, Findings, Levels, Options, Outcome, RawOrder,
 from service.pipeline import Denoiser
 from service.pixels import Scale
 from service.registry import Model, Registry
-from service.types import Container, Data, Image, ServiceClass
+from service.types import Container, Data, Image, ImageHeader, ServiceClass
 
 _CONTAINERS: Final[dict[pb.Container, Container]] = {
     pb.CONTAINER_PNG: Container.PNG,
@@ -108,40 +108,26 @@ class Recipes:
     def _made_of(self, request: pb.DenoiseRequest, most_urgent: ServiceClass, *, in_chunks: bool) -> Recipe:
         model = self._registry().get(request.options.model, request.options.model_version)
         options = _options_of(request.options, request.image, most_urgent)
-        reference = pb.DenoiseResponse(model=_reference(model)).SerializeToString()
+        model_field = pb.DenoiseResponse(model=reference(model)).SerializeToString()
         match request.image.WhichOneof("content"):
             case "encoded":
                 encoded = request.image.encoded
-                file_order = FileOrder(model, options, _claimed(encoded), _levels_stated_by(encoded))
-                return Recipe(file_order, _content(encoded), None, reference)
+                file_order = FileOrder(model, options, claimed_container(encoded), levels_stated_by(encoded))
+                return Recipe(file_order, _content(encoded), None, model_field)
             case "raw":
                 raw = request.image.raw
                 raw_order = self._raw_order(raw, model, options, in_chunks=in_chunks)
-                return Recipe(raw_order, _content(raw), _raw_content(raw, raw_order.scale), reference)
+                return Recipe(raw_order, _content(raw), _raw_content(raw, raw_order.scale), model_field)
             case _:
                 raise InvalidImage("the request has no image; set image.encoded or image.raw", field="image")
 
     def _raw_order(self, raw: pb.RawImage, model: Model, options: Options, *, in_chunks: bool) -> RawOrder:
-        if raw.sample_type not in _SAMPLE_TYPES:
-            raise InvalidSamples(
-                f"sample_type is {raw.sample_type}; it must be one of: {', '.join(pb.SampleType.keys()[1:])}",
-                field="image.raw.sample_type",
-            )
-        if raw.layout not in _LAYOUTS:
-            raise InvalidSamples(
-                f"layout is {raw.layout}; known: {', '.join(pb.SampleLayout.keys())}", field="image.raw.layout"
-            )
-        header = codec.raw_header(
-            height_px=raw.height_px,
-            width_px=raw.width_px,
-            channel_count=raw.channel_count,
-            sample_type=_SAMPLE_TYPES[raw.sample_type],
-        )
+        header, layout = raw_header_of(raw)
         geometry = self._denoiser.geometry(header, model, options, in_chunks=in_chunks)
-        levels = _levels_stated_by(raw).or_those_of(model.contract.levels, header)
+        levels = levels_stated_by(raw).or_those_of(model.contract.levels, header)
         black, white = codec.resolve_levels(levels.black, levels.white, bits=header.bits, field="image.raw")
         scale = Scale(black, white, model.contract.noise.clip)
-        return RawOrder(model, options, geometry, _LAYOUTS[raw.layout], scale)
+        return RawOrder(model, options, geometry, layout, scale)
 
 
 class Replies:
@@ -163,8 +149,8 @@ class Replies:
         if outcome.image is None:
             return recipe.own if outcome.findings is None or recipe.answer is None else recipe.answer
         if outcome.container is Container.RAW:
-            return _content(_raw_message(outcome.image, recipe.order.options.raw_layout))
-        return _content(pb.EncodedImage(container=_CONTAINER_NUMBERS[outcome.container]))
+            return _content(raw_message(outcome.image, recipe.order.options.raw_layout))
+        return _content(pb.EncodedImage(container=container_number(outcome.container)))
 
     def _rest_of(self, outcome: Outcome, recipe: Recipe) -> bytes:
         rest, timings, findings = self._rest, outcome.timings, outcome.findings
@@ -210,7 +196,7 @@ def model_message(model: Model, *, is_default: bool) -> pb.Model:
     """What the API says of a model."""
     contract = model.contract
     return pb.Model(
-        reference=_reference(model),
+        reference=reference(model),
         summary=contract.summary,
         channel_count=contract.channels,
         sigma_min=contract.noise.sigma_min,
@@ -235,29 +221,65 @@ def _options_of(options: pb.DenoiseOptions, image: pb.Image, most_urgent: Servic
     strength = options.strength if options.HasField("strength") else 1.0
     if not 0.0 <= strength <= 1.0:  # false for NaN, too
         raise InvalidOption(f"strength is {strength}; it must lie in 0..1", field="options.strength")
-    number = options.output_container
-    if number and number not in _CONTAINERS:
-        raise InvalidOption(
-            f"output_container is {number}; known: {', '.join(pb.Container.keys())}", field="options.output_container"
-        )
+    output_container = container_of(options.output_container, field="options.output_container")
     quality = options.jpeg_quality if options.HasField("jpeg_quality") else _DEFAULT_JPEG_QUALITY
     if not 1 <= quality <= 100:
         raise InvalidOption(f"jpeg_quality is {quality}; it must lie in 1..100", field="options.jpeg_quality")
-    if options.service_class not in _CLASSES:
-        raise InvalidOption(
-            f"service_class is {options.service_class}; known: {', '.join(pb.ServiceClass.keys())}",
-            field="options.service_class",
-        )
     return Options(
         strength=strength,
-        output_container=_CONTAINERS.get(number),
+        output_container=output_container,
         jpeg_quality=quality,
         raw_layout=_LAYOUTS.get(image.raw.layout, SampleLayout.HWC),
-        service_class=capped(_CLASSES[options.service_class], most_urgent),
+        service_class=capped(service_class_of(options.service_class), most_urgent),
     )
 
 
-def _claimed(encoded: pb.EncodedImage) -> Container | None:
+def service_class_of(number: pb.ServiceClass) -> ServiceClass:
+    """How urgent a request says that it is. Raises InvalidOption when nobody knows the number."""
+    if number not in _CLASSES:
+        raise InvalidOption(
+            f"service_class is {number}; known: {', '.join(pb.ServiceClass.keys())}", field="options.service_class"
+        )
+    return _CLASSES[number]
+
+
+def container_of(number: pb.Container, *, field: str) -> Container | None:
+    """The container that is asked for, None where none is. Raises InvalidOption when nobody knows the number."""
+    if number and number not in _CONTAINERS:
+        name = field.rpartition(".")[2]
+        raise InvalidOption(f"{name} is {number}; known: {', '.join(pb.Container.keys())}", field=field)
+    return _CONTAINERS.get(number)
+
+
+def sample_type_of(number: pb.SampleType, *, field: str) -> SampleType | None:
+    """The number format that is asked for, None where none is. Raises InvalidOption when nobody knows the number."""
+    if number and number not in _SAMPLE_TYPES:
+        raise InvalidOption(f"sample_type is {number}; known: {', '.join(pb.SampleType.keys())}", field=field)
+    return _SAMPLE_TYPES.get(number)
+
+
+def raw_header_of(raw: pb.RawImage) -> tuple[ImageHeader, SampleLayout]:
+    """What raw samples claim to be, and their order. Raises InvalidSamples where no image is like that."""
+    if raw.sample_type not in _SAMPLE_TYPES:
+        raise InvalidSamples(
+            f"sample_type is {raw.sample_type}; it must be one of: {', '.join(pb.SampleType.keys()[1:])}",
+            field="image.raw.sample_type",
+        )
+    if raw.layout not in _LAYOUTS:
+        raise InvalidSamples(
+            f"layout is {raw.layout}; known: {', '.join(pb.SampleLayout.keys())}", field="image.raw.layout"
+        )
+    header = codec.raw_header(
+        height_px=raw.height_px,
+        width_px=raw.width_px,
+        channel_count=raw.channel_count,
+        sample_type=_SAMPLE_TYPES[raw.sample_type],
+    )
+    return header, _LAYOUTS[raw.layout]
+
+
+def claimed_container(encoded: pb.EncodedImage) -> Container | None:
+    """What a file claims to be, None where it claims nothing. Raises InvalidImage when no file is that."""
     claimed = encoded.container
     if claimed == pb.CONTAINER_RAW or (claimed and claimed not in _CONTAINERS):
         raise InvalidImage(
@@ -267,7 +289,13 @@ def _claimed(encoded: pb.EncodedImage) -> Container | None:
     return _CONTAINERS.get(claimed)
 
 
-def _levels_stated_by(image: pb.EncodedImage | pb.RawImage) -> Levels:
+def container_number(container: Container) -> pb.Container:
+    """A container as the API calls it."""
+    return _CONTAINER_NUMBERS[container]
+
+
+def levels_stated_by(image: pb.EncodedImage | pb.RawImage) -> Levels:
+    """Black and white of an image as its message says."""
     return Levels(
         image.black_level if image.HasField("black_level") else None,
         image.white_level if image.HasField("white_level") else None,
@@ -292,7 +320,8 @@ def _raw_content(raw: pb.RawImage, scale: Scale) -> wire.Content:
     return _content(answer)
 
 
-def _raw_message(image: Image, layout: SampleLayout) -> pb.RawImage:
+def raw_message(image: Image, layout: SampleLayout) -> pb.RawImage:
+    """Samples as a message, without their data."""
     return pb.RawImage(
         sample_type=_SAMPLE_TYPE_NUMBERS[image.colour.dtype],
         layout=_LAYOUT_NUMBERS[layout],
@@ -308,5 +337,6 @@ def _content(image: pb.EncodedImage | pb.RawImage) -> wire.Content:
     return wire.Content(is_raw=isinstance(image, pb.RawImage), head=image.SerializeToString())
 
 
-def _reference(model: Model) -> pb.ModelReference:
+def reference(model: Model) -> pb.ModelReference:
+    """Which model made an answer."""
     return pb.ModelReference(name=model.contract.name, version=model.contract.version, digest=model.digest)

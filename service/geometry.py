@@ -1,6 +1,6 @@
 """What an image of some size asks of a model: how it is cut, and whether the two fit each other. Pure."""
 
-from denoised.contract import ModelContract
+from denoised.contract import Capability, ModelContract
 from service import codec, tiling
 from service.errors import CapabilityMissing, UnsupportedImage
 from service.job import Geometry, Options
@@ -19,7 +19,8 @@ def geometry_of(header: ImageHeader, model: Model, options: Options) -> Geometry
     container = options.output_container or header.container
     codec.check_encodable(header, container, jpeg_quality=options.jpeg_quality)
     contract = model.contract
-    _check_model(header, contract)
+    require_capability(contract, "denoise")
+    check_fits(header, contract)
     plan = tiling.plan(
         height_px=header.height_px,
         width_px=header.width_px,
@@ -31,13 +32,17 @@ def geometry_of(header: ImageHeader, model: Model, options: Options) -> Geometry
     return Geometry(header, container, plan, group)
 
 
-def _check_model(header: ImageHeader, contract: ModelContract) -> None:
-    """Raises unless the model denoises, and images like this one."""
-    if "denoise" not in contract.capabilities:
+def require_capability(contract: ModelContract, capability: Capability) -> None:
+    """Raises CapabilityMissing unless the model can do it."""
+    if capability not in contract.capabilities:
         raise CapabilityMissing(
-            f"the model {contract.name!r} can't denoise, it can {', '.join(contract.capabilities)}; "
+            f"the model {contract.name!r} can't {capability}, it can {', '.join(contract.capabilities)}; "
             "choose another one, ListModels tells what each can"
         )
+
+
+def check_fits(header: ImageHeader, contract: ModelContract) -> None:
+    """Raises UnsupportedImage unless the model takes images like this one."""
     if contract.channels == 1 and header.channels >= 3:
         raise UnsupportedImage(
             f"the image has colour and the model {contract.name!r} takes grey images only; "

@@ -6,6 +6,7 @@ thread. What is decided (which units, which lane, what becomes of a failure) is 
 """
 
 import asyncio
+import math
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -64,7 +65,7 @@ class Batch:
     """Units for one run of one network.
 
     Attributes:
-        shape: (C, h, w) of each unit.
+        shape: of each unit: (C, h, w), or (d,) of a latent code.
         engine_lane: the lane of the engine to run on.
         expected_s: how long it should take.
         sent_at_s: when it was given to the lane.
@@ -77,7 +78,7 @@ class Batch:
 
     engine: Engine
     engine_lane: int
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     packs: Sequence[Pack]
     unit_count: int
     expected_s: float
@@ -224,12 +225,11 @@ class Lane:
                 part = slice(index, index + 1)
                 self._write(batch, unit, denoised[part], noisy[part], None if sigma_maps is None else sigma_maps[part])
 
-    def _buffer(self, count: int, shape: tuple[int, int, int]) -> Units:
-        channels, height_px, width_px = shape
-        size = count * channels * height_px * width_px
+    def _buffer(self, count: int, shape: tuple[int, ...]) -> Units:
+        size = count * math.prod(shape)
         if size > self._input.size:
             self._input = np.empty(size, np.float32)
-        buffer: NDArray[np.float32] = self._input[:size].reshape(count, channels, height_px, width_px)
+        buffer: NDArray[np.float32] = self._input[:size].reshape(count, *shape)
         return buffer
 
 

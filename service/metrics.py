@@ -113,6 +113,11 @@ class Metrics:
         self.images: Labelled[tuple[str, str], Counter] = make.counters(
             "denoised_images", "Images denoised, by model.", ("model", "version")
         )
+        self.latent_images: Labelled[tuple[str, str, str], Counter] = make.counters(
+            "denoised_latent_images",
+            "Images that went into latent codes or came out of them, by model and method.",
+            ("model", "version", "method"),
+        )
         self.pixels = make.counter("denoised_pixels", "Pixels of denoised images, halos and padding left out.")
         self.halo_pixels = make.counter(
             "denoised_halo_pixels", "Pixels that tiles of denoised images computed for their surroundings alone."

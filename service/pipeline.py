@@ -13,6 +13,7 @@ from service.batcher import Batcher
 from service.codec_path import CodecPath, predict_codec_s
 from service.codec_pool import CodecPool
 from service.cost import CostModel
+from service.entrance import admitted
 from service.errors import DeadlineExceeded
 from service.express import Express
 from service.geometry import geometry_of
@@ -163,12 +164,6 @@ class Denoiser:
             return self._admission.admit_to_codecs(
                 len(job.data), held_bytes=held, codec_s=codec_s, remaining_s=job.deadline_s - now_s
             )
-        self._batcher.require_lane()
-        remaining_s, spread = job.deadline_s - now_s, self._costs.spread()
-        # All that waits is more than what runs before it, and is known without looking; mostly that is enough to know.
-        backlog_s = self._batcher.queued_s + self._batcher.running_s
-        if 2 * spread * backlog_s > remaining_s:
-            backlog_s = self._batcher.backlog_s(job.client, job.order.options.service_class)
         tile_count = plan.tile_count
         demand = Demand(
             pixel_count=tile_count * plan.tile_pixel_count,
@@ -178,12 +173,14 @@ class Denoiser:
             unit_count=tile_count,
             codec_s=codec_s,
         )
-        return self._admission.admit(
+        return admitted(
             demand,
-            backlog_s=backlog_s,
-            lane_count=self._batcher.lane_count,
-            remaining_s=remaining_s,
-            spread=spread,
+            admission=self._admission,
+            batcher=self._batcher,
+            costs=self._costs,
+            client=job.client,
+            service_class=job.order.options.service_class,
+            remaining_s=job.deadline_s - now_s,
         )
 
 

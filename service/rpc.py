@@ -4,7 +4,6 @@ Images travel as bytes: see :mod:`service.wire`.
 """
 
 import asyncio
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, cast
@@ -17,6 +16,7 @@ from denoised.v1 import denoised_pb2 as pb
 from service import convert, wire
 from service.clients import Clients, Context
 from service.convert import Recipe, Recipes, Replies, too_large
+from service.deadlines import Deadlines
 from service.errors import InvalidOption
 from service.job import Job, Outcome
 from service.lifecycle import InFlight, Lifecycle
@@ -44,6 +44,8 @@ class RpcLimits:
     chunked_image_pixels: int
     batch_image_count: int
     stream_items_in_flight: int
+    generated_image_count: int
+    interpolation_step_count: int
 
 
 class DenoiseMethods:
@@ -58,6 +60,7 @@ class DenoiseMethods:
         lifecycle: Lifecycle,
         in_flight: InFlight,
         clients: Clients,
+        deadlines: Deadlines,
         clock: Callable[[], float],
         metrics: Metrics,
     ) -> None:
@@ -67,6 +70,7 @@ class DenoiseMethods:
         self._lifecycle = lifecycle
         self._in_flight = in_flight
         self._clients = clients
+        self._deadlines = deadlines
         self._clock = clock
         self._metrics = metrics
         self._recipes = Recipes(registry=registry, denoiser=denoiser)
@@ -100,7 +104,7 @@ class DenoiseMethods:
         client = self._clients.of(context)
         recipe = self._recipes.of(split.rest, client.most_urgent_class)
         waiter: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        job = Job(recipe.order, split.data, client, self._deadline_s(context), _Teller(waiter))
+        job = Job(recipe.order, split.data, client, self._deadlines.of(context), _Teller(waiter))
         self._denoiser.start(job, is_alone=True)
         # Slow readers count: the room is theirs until the call has ended.
         when_over(context, lambda: self._denoiser.close(job))
@@ -116,7 +120,7 @@ class DenoiseMethods:
                 f"the batch has {len(splits)} images; 1 to {self._limits.batch_image_count} are allowed; split it",
                 field="requests",
             )
-        client, deadline_s = self._clients.of(context), self._deadline_s(context)
+        client, deadline_s = self._clients.of(context), self._deadlines.of(context)
         batch = _Batch(len(splits), asyncio.get_running_loop().create_future())
         jobs: list[Job] = []
 
@@ -157,14 +161,13 @@ class DenoiseMethods:
         return [result], len(result)
 
     async def _denoise_stream(self, context: Context) -> None:
-        remaining_s = _remaining_s(context)
         stream = ItemStream(
             _Call(context),
             denoiser=self._denoiser,
             recipes=self._recipes,
             replies=self._replies,
             client=self._clients.of(context),
-            deadline_s=math.inf if remaining_s is None else self._clock() + remaining_s,
+            deadline_s=self._deadlines.of_stream(context),
             limits=StreamLimits(
                 items_in_flight=self._limits.stream_items_in_flight,
                 default_timeout_s=self._limits.default_timeout_s,
@@ -195,6 +198,8 @@ class DenoiseMethods:
                 image_pixels=limits.image_pixels,
                 batch_image_count=limits.batch_image_count,
                 chunked_image_pixels=limits.chunked_image_pixels,
+                generated_image_count=limits.generated_image_count,
+                interpolation_step_count=limits.interpolation_step_count,
             ),
         )
 
@@ -202,13 +207,6 @@ class DenoiseMethods:
         del context
         model = self._registry().get(request.name, request.version)
         return pb.GetModelResponse(model=convert.model_message(model, is_default=model is self._registry().get("", "")))
-
-    def _deadline_s(self, context: Context) -> float:
-        """When the call must be answered, on the clock."""
-        remaining_s, limits = _remaining_s(context), self._limits
-        if remaining_s is None:
-            return self._clock() + limits.default_timeout_s
-        return self._clock() + min(remaining_s, limits.longest_timeout_s)
 
 
 class _Teller:
@@ -259,8 +257,3 @@ class _Call:
 
     async def write(self, message: bytes) -> None:
         await self._context.write(message)
-
-
-def _remaining_s(context: Context) -> float | None:
-    """Time until the call's deadline, None when it has none; the type stubs forget the latter."""
-    return cast("float | None", context.time_remaining())

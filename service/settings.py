@@ -154,6 +154,12 @@ class Settings(BaseSettings):
     batch_image_count: Annotated[int, Limit(("OPTION_INVALID",))] = Field(
         default=64, ge=1, description="Images of one DenoiseBatch."
     )
+    generated_image_count: Annotated[int, Limit(("OPTION_INVALID",))] = Field(
+        default=64, ge=1, description="Images of one Generate."
+    )
+    interpolation_step_count: Annotated[int, Limit(("OPTION_INVALID",))] = Field(
+        default=64, ge=2, description="Images of one Interpolate, both ends included."
+    )
     stream_items_in_flight: Annotated[int, Limit(effect="the server begins no further ones until answers are read")] = (
         Field(default=32, ge=1, description="Unanswered items of one stream.")
     )

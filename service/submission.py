@@ -57,16 +57,30 @@ class Client:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Units of one group can be stacked into one batch."""
+    """Units of one group can be stacked into one batch.
+
+    Attributes:
+        model: of the engine that runs them.
+        channels, height_px, width_px: of the image that a unit is, or is made into.
+        code_length: numbers in a unit that is a latent code; 0 of one that is an image.
+        is_widened: whether a lone unit may get all cores.
+    """
 
     model: Hashable
     channels: int
     height_px: int
     width_px: int
+    code_length: int = 0
+    is_widened: bool = True
 
     @property
     def pixel_count(self) -> int:
         return self.height_px * self.width_px
+
+    @property
+    def unit_shape(self) -> tuple[int, ...]:
+        """Of one unit as the network gets it: (C, h, w), or (d,)."""
+        return (self.code_length,) if self.code_length else (self.channels, self.height_px, self.width_px)
 
 
 @dataclass(slots=True, eq=False)

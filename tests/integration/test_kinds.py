@@ -21,7 +21,7 @@ from tests.integration.refusals import refused
 
 pytest.importorskip("onnx", reason="model files are made with onnx, which the extra 'training' brings")
 
-from tests.tiny_models import SIGMA, dimmer
+from tests.tiny_models import SIGMA, dimmer, dimmer_halves
 
 # Every network halves what it sees.
 _GAIN = 0.5
@@ -74,9 +74,11 @@ def service(oracle: Oracle, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     folder = tmp_path_factory.mktemp("kinds")
     for make in (twelve_bit, with_code, generator):
         contract = replace(make(oracle.contract), version="1")
-        path = Path(folder / "store" / contract.name / contract.version / MODEL_FILE)
-        path.parent.mkdir(parents=True)
-        path.write_bytes(dimmer(contract, gain=_GAIN))
+        version = folder / "store" / contract.name / contract.version
+        version.mkdir(parents=True)
+        halves = dimmer_halves(contract, gain=_GAIN) if contract.code_length else {}
+        for file_name, content in ({MODEL_FILE: dimmer(contract, gain=_GAIN)} | halves).items():
+            (version / file_name).write_bytes(content)
     with harness.running(folder, models_dir=folder / "store", default_model="twelve-bit", lane_count=1) as service:
         yield service
 
