@@ -12,6 +12,7 @@ Public here: the two clients, what they return, and what they raise. Beside them
 """
 
 from denoised._connection import Tls
+from denoised._latents import LatentOptions, PictureOptions
 from denoised._order import CleanOptions
 from denoised.aio import AsyncClient
 from denoised.client import Client
@@ -23,6 +24,7 @@ from denoised.errors import (
     ImageTooLargeError,
     InternalError,
     InvalidImageError,
+    InvalidLatentError,
     InvalidOptionError,
     InvalidRequestError,
     ModelUnknownError,
@@ -34,7 +36,16 @@ from denoised.errors import (
     TemporaryError,
     UnsupportedImageError,
 )
-from denoised.results import CleanResult, Model, ModelReference, Timings
+from denoised.results import (
+    CleanResult,
+    DecodeResult,
+    EncodeResult,
+    GenerateResult,
+    InterpolateResult,
+    Model,
+    ModelReference,
+    Timings,
+)
 from denoised.retry import RetryPolicy
 
 __all__ = [
@@ -44,18 +55,25 @@ __all__ = [
     "CleanResult",
     "Client",
     "DeadlineExceededError",
+    "DecodeResult",
     "DenoisedError",
+    "EncodeResult",
     "FileUnreadableError",
+    "GenerateResult",
     "ImageTooLargeError",
     "InternalError",
+    "InterpolateResult",
     "InvalidImageError",
+    "InvalidLatentError",
     "InvalidOptionError",
     "InvalidRequestError",
+    "LatentOptions",
     "Model",
     "ModelReference",
     "ModelUnknownError",
     "NotSupportedError",
     "OverloadedError",
+    "PictureOptions",
     "RequestCancelledError",
     "RetryPolicy",
     "SecureConnectionError",

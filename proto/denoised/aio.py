@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
 import grpc
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from denoised import _failures, results
+from denoised import _failures, _latents, results
 from denoised._calls import DEFAULT_TARGET, channel_options, default_stream_count, read_response, service_stub
 from denoised._connection import Tls, credentials_of
 from denoised._images import ImageInput
+from denoised._latents import LatentCall, LatentOptions, PictureOptions
 from denoised._order import (
     DEFAULT_TIMEOUT_S,
     LARGEST_MESSAGE_BYTES,
@@ -43,7 +44,7 @@ from denoised._window import (
     Window,
 )
 from denoised.errors import DenoisedError, ImageTooLargeError
-from denoised.results import CleanResult, Model
+from denoised.results import CleanResult, DecodeResult, EncodeResult, GenerateResult, InterpolateResult, Model
 from denoised.retry import Attempts, RetryBudget, RetryPolicy
 from denoised.v1 import denoised_pb2 as pb
 from denoised.v1.denoised_pb2_grpc import DenoiseServiceStub
@@ -52,6 +53,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
 
 SampleT = TypeVar("SampleT", bound=np.generic)
+ResultT = TypeVar("ResultT")
+ResultT = TypeVar("ResultT")
 _ResponseT = TypeVar("_ResponseT")
 
 
@@ -166,6 +169,65 @@ class AsyncClient:
         source = aiter(images) if isinstance(images, AsyncIterable) else _in_turn(images)
         return self._drive(window, source)
 
+    async def encode(
+        self,
+        image: ImageInput,
+        *,
+        half_precision: bool = False,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        **options: Unpack[LatentOptions],
+    ) -> EncodeResult:
+        """The latent code of an image; see ``Client.encode``."""
+        call = await asyncio.to_thread(_latents.encode, image, half_precision=half_precision, **options)
+        return await self._latent(call, timeout_s)
+
+    async def decode(
+        self,
+        code: ArrayLike,
+        *,
+        allow_out_of_distribution: bool = False,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        **options: Unpack[PictureOptions],
+    ) -> DecodeResult:
+        """The image of a latent code; see ``Client.decode``."""
+        call = _latents.decode(code, allow_out_of_distribution=allow_out_of_distribution, **options)
+        return await self._latent(call, timeout_s)
+
+    async def generate(
+        self,
+        image_count: int = 1,
+        *,
+        seed: int | None = None,
+        temperature: float | None = None,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        **options: Unpack[PictureOptions],
+    ) -> GenerateResult:
+        """New images; see ``Client.generate``."""
+        return await self._latent(
+            _latents.generate(image_count, seed=seed, temperature=temperature, **options), timeout_s
+        )
+
+    async def interpolate(
+        self,
+        start: ImageInput | ArrayLike,
+        stop: ImageInput | ArrayLike,
+        *,
+        step_count: int | None = None,
+        allow_out_of_distribution: bool = False,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        **options: Unpack[PictureOptions],
+    ) -> InterpolateResult:
+        """Images on the way from one end to the other; see ``Client.interpolate``."""
+        call = await asyncio.to_thread(
+            _latents.interpolate,
+            start,
+            stop,
+            step_count=step_count,
+            allow_out_of_distribution=allow_out_of_distribution,
+            **options,
+        )
+        return await self._latent(call, timeout_s)
+
     async def models(self, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> tuple[Model, ...]:
         """The models that the server has loaded, by name, then by version, oldest first."""
         attempts = Attempts(self._retry, self._budget, timeout_s)
@@ -193,6 +255,10 @@ class AsyncClient:
             except grpc.RpcError as error:
                 pause_s = attempts.pause_after(_failures.from_call(error, target=self.target))
             await asyncio.sleep(pause_s)
+
+    async def _latent(self, call: LatentCall[ResultT], timeout_s: float) -> ResultT:
+        method = getattr(self._stub, call.method)
+        return call.read(await self._call(method, call.request, Attempts(self._retry, self._budget, timeout_s)))
 
     async def _clean(self, order: Order, attempts: Attempts, on_progress: OnProgress | None) -> CleanResult[Any]:
         try:

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
 import grpc
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from denoised import _failures, results
+from denoised import _failures, _latents, results
 from denoised._calls import DEFAULT_TARGET, channel_options, default_stream_count, read_response, service_stub
 from denoised._connection import Tls, credentials_of
 from denoised._images import ImageInput
+from denoised._latents import LatentCall, LatentOptions, PictureOptions
 from denoised._order import (
     DEFAULT_TIMEOUT_S,
     LARGEST_MESSAGE_BYTES,
@@ -50,7 +51,7 @@ from denoised._window import (
     Window,
 )
 from denoised.errors import DenoisedError, ImageTooLargeError
-from denoised.results import CleanResult, Model
+from denoised.results import CleanResult, DecodeResult, EncodeResult, GenerateResult, InterpolateResult, Model
 from denoised.retry import Attempts, RetryBudget, RetryPolicy
 from denoised.v1 import denoised_pb2 as pb
 from denoised.v1.denoised_pb2_grpc import DenoiseServiceStub
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
 
 SampleT = TypeVar("SampleT", bound=np.generic)
+ResultT = TypeVar("ResultT")
 _ResponseT = TypeVar("_ResponseT")
 _CallT = TypeVar("_CallT", bound="grpc.Future[Any] | grpc.Call")
 
@@ -212,6 +214,100 @@ class Client:
         )
         return self._drive(window, images)
 
+    def encode(
+        self,
+        image: ImageInput,
+        *,
+        half_precision: bool = False,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        **options: Unpack[LatentOptions],
+    ) -> EncodeResult:
+        """The latent code of an image: the same image always gives the same code.
+
+        Args:
+            image: as for :meth:`clean`, of the size that the model takes.
+            half_precision: whether the code comes as float16, in half the bytes.
+            timeout_s: time for everything, retries included.
+            **options: ``model``, ``model_version``, ``service_class``; see ``LatentOptions``.
+
+        Raises:
+            DenoisedError: one of its kinds; NotSupportedError when the model does not encode.
+        """
+        return self._latent(_latents.encode(image, half_precision=half_precision, **options), timeout_s)
+
+    def decode(
+        self,
+        code: ArrayLike,
+        *,
+        allow_out_of_distribution: bool = False,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        **options: Unpack[PictureOptions],
+    ) -> DecodeResult:
+        """The image of a latent code.
+
+        Args:
+            code: (d,) numbers; float16 travels as such.
+            allow_out_of_distribution: decodes a code that is further from the model's than any image's should be.
+            timeout_s: time for everything, retries included.
+            **options: those of :meth:`encode`, ``output_container``, ``sample_type``, ``jpeg_quality``; see
+                ``PictureOptions``.
+
+        Raises:
+            DenoisedError: one of its kinds; InvalidLatentError when the code can't be decoded.
+        """
+        call = _latents.decode(code, allow_out_of_distribution=allow_out_of_distribution, **options)
+        return self._latent(call, timeout_s)
+
+    def generate(
+        self,
+        image_count: int = 1,
+        *,
+        seed: int | None = None,
+        temperature: float | None = None,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        **options: Unpack[PictureOptions],
+    ) -> GenerateResult:
+        """New images.
+
+        Args:
+            image_count: how many.
+            seed: 0 or more; gives the same images again. None lets the server choose, and the result says which.
+            temperature: 0..2; less than 1 gives more typical images. None is 1.
+            timeout_s: time for everything, retries included.
+            **options: as for :meth:`decode`.
+
+        Raises:
+            DenoisedError: one of its kinds; NotSupportedError when the model does not generate.
+        """
+        return self._latent(_latents.generate(image_count, seed=seed, temperature=temperature, **options), timeout_s)
+
+    def interpolate(
+        self,
+        start: ImageInput | ArrayLike,
+        stop: ImageInput | ArrayLike,
+        *,
+        step_count: int | None = None,
+        allow_out_of_distribution: bool = False,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        **options: Unpack[PictureOptions],
+    ) -> InterpolateResult:
+        """Images on the way from one end to the other, both included.
+
+        Args:
+            start, stop: images, as for :meth:`encode`, or codes: rows of numbers.
+            step_count: how many images, at least 2; None is 8.
+            allow_out_of_distribution: as for :meth:`decode`, for ends that are codes.
+            timeout_s: time for everything, retries included.
+            **options: as for :meth:`decode`.
+
+        Raises:
+            DenoisedError: one of its kinds.
+        """
+        call = _latents.interpolate(
+            start, stop, step_count=step_count, allow_out_of_distribution=allow_out_of_distribution, **options
+        )
+        return self._latent(call, timeout_s)
+
     def models(self, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> tuple[Model, ...]:
         """The models that the server has loaded, by name, then by version, oldest first."""
         attempts = Attempts(self._retry, self._budget, timeout_s)
@@ -243,6 +339,10 @@ class Client:
             except grpc.RpcError as error:
                 pause_s = attempts.pause_after(_failures.from_call(error, target=self.target))
             scope.pause(pause_s)
+
+    def _latent(self, call: LatentCall[ResultT], timeout_s: float) -> ResultT:
+        attempts = Attempts(self._retry, self._budget, timeout_s)
+        return call.read(self._call(getattr(self._stub, call.method), call.request, attempts, _Scope()))
 
     def _clean(
         self, order: Order, attempts: Attempts, on_progress: OnProgress | None, scope: "_Scope | None" = None

@@ -7,6 +7,7 @@
         UnsupportedImageError       IMAGE_UNSUPPORTED
         ImageTooLargeError          IMAGE_TOO_LARGE, RESOURCE_EXHAUSTED from the transport's message limit
         InvalidOptionError          OPTION_INVALID
+        InvalidLatentError          LATENT_INVALID, LATENT_OUT_OF_DISTRIBUTION
         ModelUnknownError           MODEL_UNKNOWN
       TemporaryError              worth sending again; ``retry_after_s`` is the server's advice, or None
         OverloadedError             QUEUE_FULL, MEMORY_BUDGET, DEADLINE_UNREACHABLE, CLIENT_QUOTA
@@ -60,6 +61,10 @@ class ImageTooLargeError(InvalidRequestError):
 
 class InvalidOptionError(InvalidRequestError):
     """An option is out of its range or does not fit the image."""
+
+
+class InvalidLatentError(InvalidRequestError):
+    """A latent code of a wrong length, with numbers that are none, or too far from what the model makes of images."""
 
 
 class ModelUnknownError(InvalidRequestError):

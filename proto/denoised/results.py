@@ -2,13 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
+import numpy as np
 from google.protobuf.duration_pb2 import Duration
+from numpy.typing import NDArray
 
 from denoised.v1 import denoised_pb2 as pb
 
 ImageT = TypeVar("ImageT")
+AnyImage = NDArray[Any] | bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,70 @@ class CleanResult(Generic[ImageT]):
     tile_count: int
     shared_request_count: int
     shared_client_count: int
+    model: ModelReference
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EncodeResult:
+    """The latent code of an image.
+
+    Attributes:
+        code: (d,) float32, or float16 where half precision was asked for.
+        prior_distance: standard deviations from the middle of the model's codes; None where nothing is known of them.
+        prior_distance_limit: from there on codes are refused unless asked for; None with ``prior_distance``.
+        compression_nats: what the code costs; None where that is undefined.
+        timings: where the server's time went.
+        model: which model made it.
+    """
+
+    code: NDArray[np.floating]
+    prior_distance: float | None
+    prior_distance_limit: float | None
+    compression_nats: float | None
+    timings: Timings
+    model: ModelReference
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DecodeResult:
+    """The image of a code: an array (H, W) or (H, W, C), or the bytes of a file where a container was asked for."""
+
+    image: AnyImage
+    timings: Timings
+    model: ModelReference
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GenerateResult:
+    """New images; see :class:`DecodeResult`.
+
+    Attributes:
+        images: as many as were asked for.
+        codes: (N, d) float32, that they were decoded from.
+        seed: gives them again.
+    """
+
+    images: tuple[AnyImage, ...]
+    codes: NDArray[np.float32]
+    seed: int
+    timings: Timings
+    model: ModelReference
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class InterpolateResult:
+    """Images from one end to the other; see :class:`DecodeResult`.
+
+    Attributes:
+        images: the ends and what is between them.
+        codes: (N, d) float32, that they were decoded from.
+        spherical: whether the way is an arc and not a line.
+    """
+
+    images: tuple[AnyImage, ...]
+    codes: NDArray[np.float32]
+    spherical: bool
+    timings: Timings
     model: ModelReference
 
 
@@ -111,18 +178,28 @@ def clean_result(response: pb.DenoiseResponse, image: ImageT) -> CleanResult[Ima
             report.sigma_in_trained_range if report is not None and report.HasField("sigma_in_trained_range") else None
         ),
         clipped_sample_count=report.clipped_sample_count if report is not None else None,
-        timings=Timings(
-            decode_s=_seconds(response.timings.decode),
-            queue_s=_seconds(response.timings.queue),
-            compute_s=_seconds(response.timings.compute),
-            encode_s=_seconds(response.timings.encode),
-            total_s=_seconds(response.timings.total),
-        ),
+        timings=timings(response.timings),
         tile_count=response.batching.tile_count,
         shared_request_count=response.batching.shared_request_count,
         shared_client_count=response.batching.shared_client_count,
-        model=ModelReference(name=response.model.name, version=response.model.version, digest=response.model.digest),
+        model=model_reference(response.model),
     )
+
+
+def timings(message: pb.Timings) -> Timings:
+    """The message in the client's terms."""
+    return Timings(
+        decode_s=_seconds(message.decode),
+        queue_s=_seconds(message.queue),
+        compute_s=_seconds(message.compute),
+        encode_s=_seconds(message.encode),
+        total_s=_seconds(message.total),
+    )
+
+
+def model_reference(message: pb.ModelReference) -> ModelReference:
+    """The message in the client's terms."""
+    return ModelReference(name=message.name, version=message.version, digest=message.digest)
 
 
 def model(message: pb.Model) -> Model:

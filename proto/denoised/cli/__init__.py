@@ -1,10 +1,10 @@
-"""The command line ``denoised``: one module for each command, imported when it is asked for.
+"""The command line ``denoised``: a module for each command or few alike, imported when asked for.
 
 Results and summaries go to standard output, progress and complaints to standard error. Exit codes, of every command:
 0 all well, 1 something failed, 2 the command was wrong, 3 no server answers.
 
-A command is a module here and a line in ``_COMMANDS``. How the server is reached is ``connection``'s, how a command
-fails is ``exits``'s.
+A command is a function in a module here and a line in ``_COMMANDS``. How the server is reached is ``connection``'s, how
+a command fails is ``exits``'s.
 """
 
 from importlib import import_module
@@ -15,6 +15,10 @@ import click
 # In the order of the help.
 _COMMANDS: Final = {
     "clean": "denoised.cli.clean",
+    "encode": "denoised.cli.latents",
+    "decode": "denoised.cli.latents",
+    "generate": "denoised.cli.latents",
+    "interpolate": "denoised.cli.latents",
     "models": "denoised.cli.models",
     "load": "denoised.load.command",
 }
