@@ -33,8 +33,8 @@ READINGS: Final[Mapping[str, str]] = {
     "denoised_refusals_total": "Why: QUEUE_FULL and DEADLINE_UNREACHABLE mean too little capacity, MEMORY_BUDGET too "
     "large images at once or readers that are slow, NETWORK_HUNG a broken network or machine.",
     "denoised_images_total": "Throughput by network; falls to 0 for a network that nobody asks for any more.",
-    "denoised_latent_images_total": "Which models' codes are used, and how: `Generate` and `Interpolate` count the images "
-    "that they make.",
+    "denoised_latent_images_total": "Which models' codes are used, and how: `Generate` and `Interpolate` count the "
+    "images that they make.",
     "denoised_pixels_total": "Throughput in what costs; compare with `denoised_computed_pixels_total`.",
     "denoised_halo_pixels_total": "Divided by `denoised_computed_pixels_total`: the share that tiles cost. High: "
     "images just larger than a unit.",
