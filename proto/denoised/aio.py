@@ -54,7 +54,6 @@ if TYPE_CHECKING:
 
 SampleT = TypeVar("SampleT", bound=np.generic)
 ResultT = TypeVar("ResultT")
-ResultT = TypeVar("ResultT")
 _ResponseT = TypeVar("_ResponseT")
 
 

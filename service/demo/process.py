@@ -40,14 +40,16 @@ class RunningService:
 
 
 @contextmanager
-def running_service() -> Iterator[RunningService]:
+def running_service(**settings: object) -> Iterator[RunningService]:
     """A service that takes requests; when the block ends it is stopped by SIGTERM and must exit with 0.
+
+    ``settings`` are as for :func:`launch`.
 
     Raises:
         ServiceFailedError: any of this went wrong. The process is gone in that case too.
     """
     with TemporaryDirectory(prefix="denoised-demo-") as folder:
-        process = launch(Path(folder), log_format="console")
+        process = launch(Path(folder), log_format="console", **settings)
         try:
             yield _wait_until_ready(process, Path(folder))
         except Exception as error:
