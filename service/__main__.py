@@ -23,7 +23,7 @@ def main() -> int:
     except SettingsError as error:
         print(error, file=sys.stderr)
         return 2
-    if arguments.print_config or arguments.print_limits or arguments.print_metrics:
+    if arguments.print_config or arguments.print_limits or arguments.print_errors or arguments.print_metrics:
         print(_page(arguments, settings), end="")
         return 0
     if arguments.command == "profile":
@@ -39,6 +39,10 @@ def _page(arguments: argparse.Namespace, settings: Settings) -> str:
         from service.limits import limits_page
 
         return limits_page(settings)
+    if arguments.print_errors:
+        from service.error_catalogue import error_page
+
+        return error_page()
     from service.metrics_page import metrics_page
 
     return metrics_page()
@@ -60,6 +64,9 @@ def _parser() -> argparse.ArgumentParser:
         "--print-limits",
         action="store_true",
         help="print the limits and what clients see of them, in Markdown, and exit",
+    )
+    parser.add_argument(
+        "--print-errors", action="store_true", help="print every reason with cause and remedy, in Markdown, and exit"
     )
     parser.add_argument(
         "--print-metrics", action="store_true", help="print what every metric means, in Markdown, and exit"

@@ -11,10 +11,11 @@ Public here: the two clients, what they return, and what they raise. Beside them
 ``denoised.quality`` and ``denoised.report`` for measuring and showing what was gained.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from denoised._connection import Tls
 from denoised._latents import LatentOptions, PictureOptions
 from denoised._order import CleanOptions
-from denoised.aio import AsyncClient
 from denoised.client import Client
 from denoised.errors import (
     AccessDeniedError,
@@ -44,9 +45,13 @@ from denoised.results import (
     InterpolateResult,
     Model,
     ModelReference,
+    Server,
     Timings,
 )
 from denoised.retry import RetryPolicy
+
+if TYPE_CHECKING:
+    from denoised.aio import AsyncClient
 
 __all__ = [
     "AccessDeniedError",
@@ -77,9 +82,19 @@ __all__ = [
     "RequestCancelledError",
     "RetryPolicy",
     "SecureConnectionError",
+    "Server",
     "ServerUnavailableError",
     "TemporaryError",
     "Timings",
     "Tls",
     "UnsupportedImageError",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Most programs use one of the two clients, and the blocking one is what they use."""
+    if name != "AsyncClient":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from denoised.aio import AsyncClient
+
+    return AsyncClient

@@ -1,6 +1,5 @@
 """What ``Client`` and ``AsyncClient`` share: how a channel is set up, a request is built and an answer is read."""
 
-import json
 from typing import Any, Final, Unpack
 
 import grpc
@@ -21,6 +20,8 @@ _KEEPALIVE_TIMEOUT_MS: Final = 10_000
 _FIRST_RECONNECT_MS: Final = 200
 _CONNECT_TIMEOUT_MS: Final = 3_000
 _BALANCED_STREAM_COUNT: Final = 4
+_ROUND_ROBIN: Final = '{"loadBalancingConfig": [{"round_robin": {}}]}'
+_HEALTH_STATES: Final = {1: "SERVING", 2: "NOT_SERVING", 3: "SERVICE_UNKNOWN"}
 
 
 def channel_options(target: str) -> list[tuple[str, Any]]:
@@ -40,7 +41,7 @@ def channel_options(target: str) -> list[tuple[str, Any]]:
         ("grpc.use_local_subchannel_pool", 1),
     ]
     if is_balanced(target):
-        options.append(("grpc.service_config", json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})))
+        options.append(("grpc.service_config", _ROUND_ROBIN))
     return options
 
 
@@ -61,6 +62,21 @@ def service_stub(channel: grpc.Channel | grpc.aio.Channel, token: str | None = N
         InvalidOptionError: the token can't be sent.
     """
     return DenoiseServiceStub(channel if token is None else TokenChannel(channel, token))  # type: ignore[no-untyped-call]  # generated without annotations
+
+
+def health_method(channel: grpc.Channel | grpc.aio.Channel) -> Any:
+    """``grpc.health.v1.Health.Check`` of the whole server, from anything to the name of its state.
+
+    Written by hand, because its package would be one more to install for one number.
+    """
+    return channel.unary_unary(
+        "/grpc.health.v1.Health/Check", request_serializer=lambda _: b"", response_deserializer=_health_state
+    )
+
+
+def _health_state(response: bytes) -> str:
+    """Field 1 as a number of one byte; left out, it is 0."""
+    return _HEALTH_STATES.get(response[1], "UNKNOWN") if response[:1] == b"\x08" else "UNKNOWN"
 
 
 def build_request(image: ImageInput, **options: Unpack[CleanOptions]) -> tuple[pb.DenoiseRequest, ArrayForm | None]:

@@ -28,6 +28,7 @@ class FileHeader:
     height_px: int
     width_px: int
     samples_bytes: int
+    sample_bits: int
 
 
 def read_file_header(data: bytes) -> FileHeader | None:
@@ -46,7 +47,7 @@ def _read_png(data: bytes) -> FileHeader | None:
     channel_count = _PNG_CHANNELS.get(colour)
     if name != b"IHDR" or channel_count is None:
         return None
-    return _header(height_px, width_px, channel_count * (2 if bits > 8 else 1))
+    return _header(height_px, width_px, channel_count, bits)
 
 
 def _read_jpeg(data: bytes) -> FileHeader | None:
@@ -58,14 +59,15 @@ def _read_jpeg(data: bytes) -> FileHeader | None:
         elif marker in _JPEG_WITHOUT_LENGTH:
             at += 2
         else:
-            length, _, height_px, width_px, channel_count = _JPEG_FRAME.unpack_from(data, at + 2)
+            length, bits, height_px, width_px, channel_count = _JPEG_FRAME.unpack_from(data, at + 2)
             if marker in _JPEG_FRAMES:
-                return _header(height_px, width_px, channel_count)
+                return _header(height_px, width_px, channel_count, bits)
             at += 2 + length
     return None
 
 
-def _header(height_px: int, width_px: int, pixel_bytes: int) -> FileHeader | None:
+def _header(height_px: int, width_px: int, channel_count: int, sample_bits: int) -> FileHeader | None:
     if height_px == 0 or width_px == 0:
         return None
-    return FileHeader(height_px, width_px, height_px * width_px * pixel_bytes)
+    sample_bytes = 2 if sample_bits > 8 else 1
+    return FileHeader(height_px, width_px, height_px * width_px * channel_count * sample_bytes, sample_bits)

@@ -1,60 +1,23 @@
-"""Which files the command line reads and writes, and how it writes them: whole or not at all."""
+"""File formats by their endings, and files that are written whole or not at all."""
 
 import os
+import re
+import socket
+import time
+from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-CONTAINER_OF_SUFFIX: Final[dict[str, Literal["png", "jpeg"]]] = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg"}
+Container = Literal["png", "jpeg"]
+CONTAINER_OF_SUFFIX: Final[dict[str, Container]] = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg"}
 
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One image to read and where its answer goes."""
-
-    source: Path
-    target: Path
-
-
-@dataclass(frozen=True, slots=True)
-class FolderPlan:
-    """What a folder asks for; every file in it is in one of the two."""
-
-    jobs: tuple[Job, ...]
-    skipped_count: int
-
-
-def refuse_overlap(source: Path, target: Path) -> None:
-    """Checks that writing ``target`` can't touch what is being read.
-
-    Raises:
-        ValueError: the target is the source, or lies inside of it.
-    """
-    real_source, real_target = source.resolve(), target.resolve()
-    if real_source == real_target:
-        raise ValueError(f"output {target} is the input itself: name another place, originals are never overwritten")
-    if real_source in real_target.parents:
-        raise ValueError(f"output {target} lies inside the input {source}: name a place outside of it")
-
-
-def plan_folder(source: Path, target: Path, *, skip_existing: bool) -> FolderPlan:
-    """All PNG and JPEG files below ``source``, in order, with the same places below ``target``.
-
-    Other files count as skipped, and so do those whose output is there when ``skip_existing`` is set.
-    """
-    jobs: list[Job] = []
-    skipped_count = 0
-    for folder, subfolders, names in os.walk(source):
-        subfolders.sort()
-        for name in sorted(names):
-            job = Job(Path(folder) / name, target / Path(folder).relative_to(source) / name)
-            is_image = job.source.suffix.lower() in CONTAINER_OF_SUFFIX
-            if not is_image or (skip_existing and job.target.exists()):
-                skipped_count += 1
-            else:
-                jobs.append(job)
-    return FolderPlan(tuple(jobs), skipped_count)
+# .NAME.HOST-PID.part, of an image; whatever else ends so is somebody else's.
+_PART: Final = re.compile(
+    rf"\..*(?:{'|'.join(map(re.escape, CONTAINER_OF_SUFFIX))})\.(?P<host>.+)-(?P<pid>\d+)\.part", re.IGNORECASE
+)
+# Nobody writes one file for so long.
+_ABANDONED_AFTER_S: Final = 3600.0
 
 
 def write_whole(target: Path, data: bytes) -> None:
@@ -65,7 +28,7 @@ def write_whole(target: Path, data: bytes) -> None:
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     # In the target's own folder, because a rename is atomic only within one file system.
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    part = target.with_name(f".{target.name}.{_writer()}.part")
     try:
         part.write_bytes(data)
         part.replace(target)
@@ -75,3 +38,39 @@ def write_whole(target: Path, data: bytes) -> None:
     finally:
         with suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes what writers left half-written in the folder when they were killed; others may be at work in it."""
+    for part in _parts(folder):
+        with suppress(OSError):
+            if _is_abandoned(part):
+                part.unlink()
+
+
+def _writer() -> str:
+    """Who writes: several machines may share a folder."""
+    return f"{socket.gethostname()}-{os.getpid()}"
+
+
+def _parts(folder: Path) -> Iterator[Path]:
+    with suppress(OSError):
+        yield from (path for path in folder.iterdir() if _PART.fullmatch(path.name))
+
+
+def _is_abandoned(part: Path) -> bool:
+    name = _PART.fullmatch(part.name)
+    assert name is not None
+    if name["host"] == socket.gethostname() and os.name == "posix":
+        return not _is_alive(int(name["pid"]))
+    return time.time() - part.stat().st_mtime > _ABANDONED_AFTER_S
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True  # somebody else's
+    return True

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
@@ -12,7 +12,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from denoised import _failures, _latents, results
-from denoised._calls import DEFAULT_TARGET, channel_options, default_stream_count, read_response, service_stub
+from denoised._calls import (
+    DEFAULT_TARGET,
+    channel_options,
+    default_stream_count,
+    health_method,
+    read_response,
+    service_stub,
+)
 from denoised._connection import Tls, credentials_of
 from denoised._images import ImageInput
 from denoised._latents import LatentCall, LatentOptions, PictureOptions
@@ -26,31 +33,15 @@ from denoised._order import (
     valid_message_bytes,
 )
 from denoised._upload import OnProgress, Upload
-from denoised._window import (
-    FAREWELL_S,
-    Alone,
-    Answer,
-    Close,
-    Event,
-    Finish,
-    Give,
-    Open,
-    Outcome,
-    Send,
-    Settled,
-    StreamEnd,
-    Take,
-    Wait,
-    Window,
-)
 from denoised.errors import DenoisedError, ImageTooLargeError
-from denoised.results import CleanResult, DecodeResult, EncodeResult, GenerateResult, InterpolateResult, Model
+from denoised.results import CleanResult, DecodeResult, EncodeResult, GenerateResult, InterpolateResult, Model, Server
 from denoised.retry import Attempts, RetryBudget, RetryPolicy
 from denoised.v1 import denoised_pb2 as pb
-from denoised.v1.denoised_pb2_grpc import DenoiseServiceStub
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
+
+    from denoised._window import Outcome
 
 SampleT = TypeVar("SampleT", bound=np.generic)
 ResultT = TypeVar("ResultT")
@@ -91,6 +82,7 @@ class AsyncClient:
             else grpc.aio.secure_channel(target, credentials, options)
         )
         self._stub = service_stub(self._channel, token)
+        self._health = health_method(self._channel)
         # Asked for when an image comes that may not fit one message, and again after one was refused for its size.
         self._limits: ServerLimits | None = None
 
@@ -148,12 +140,15 @@ class AsyncClient:
         in_order: bool = False,
         timeout_s: float | None = None,
         **options: Unpack[CleanOptions],
-    ) -> AsyncIterator[Outcome]:
+    ) -> "AsyncGenerator[Outcome, None]":
         """Denoises images over a few streams, some at a time; see ``Client.clean_many``.
 
         Yields:
             (index of the image, its result or why there is none); each index once.
         """
+        from denoised._aio_traffic import drive
+        from denoised._window import Window
+
         window = Window(
             target=self.target,
             policy=self._retry,
@@ -165,8 +160,10 @@ class AsyncClient:
             options=options,
             limits=lambda: self._limits,
         )
-        source = aiter(images) if isinstance(images, AsyncIterable) else _in_turn(images)
-        return self._drive(window, source)
+        return drive(window, images, self._stub, self._clean_for, target=self.target)
+
+    async def _clean_for(self, order: Order, timeout_s: float) -> CleanResult[Any]:
+        return await self._clean(order, Attempts(self._retry, self._budget, timeout_s), None)
 
     async def encode(
         self,
@@ -232,6 +229,13 @@ class AsyncClient:
         attempts = Attempts(self._retry, self._budget, timeout_s)
         response = await self._call(self._stub.ListModels, pb.ListModelsRequest(), attempts)
         return tuple(results.model(message) for message in response.models)
+
+    async def server(self, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> Server:
+        """What the server says of itself: its health, its models, and the most that it takes."""
+        attempts = Attempts(self._retry, self._budget, timeout_s)
+        health = await self._call(self._health, None, attempts)
+        response = await self._call(self._stub.ListModels, pb.ListModelsRequest(), attempts)
+        return results.server(response, health)
 
     async def close(self) -> None:
         """Ends the connection; calls that are under way are cancelled."""
@@ -310,147 +314,3 @@ class AsyncClient:
             upload.end(_failures.from_call(error, target=self.target))
         finally:
             call.cancel()
-
-    async def _drive(self, window: Window, source: AsyncIterator[ImageInput]) -> AsyncIterator[Outcome]:
-        traffic = _Traffic(self._open_stream, self._run_errand)
-        try:
-            while not isinstance(step := window.next_step(time.monotonic()), Finish):
-                match step:
-                    case Give(outcome):
-                        yield outcome
-                    case Take():
-                        await _take(source, window)
-                    case Wait(wait_s):
-                        window.note(await traffic.wait(wait_s), time.monotonic())
-                    case _:
-                        await traffic.carry_out(step)
-        finally:
-            await traffic.end()
-
-    def _open_stream(self, step: Open, inbox: asyncio.Queue[Event]) -> "_Stream":
-        return _Stream(self._stub, step.stream, step.timeout_s, inbox, target=self.target)
-
-    async def _run_errand(self, step: Alone, inbox: asyncio.Queue[Event]) -> None:
-        """One image that is cleaned alone."""
-        attempts = Attempts(self._retry, self._budget, step.timeout_s)
-        try:
-            inbox.put_nowait(Settled(step.index, await self._clean(step.order, attempts, None)))
-        except DenoisedError as error:
-            inbox.put_nowait(Settled(step.index, error))
-
-
-async def _take(source: AsyncIterator[ImageInput], window: Window) -> None:
-    try:
-        image = await anext(source)
-    except StopAsyncIteration:
-        window.end_source()
-    else:
-        await asyncio.to_thread(window.add, image, time.monotonic())
-
-
-class _Traffic:
-    """What one ``clean_many`` has under way, and one inbox for all that happens to it."""
-
-    def __init__(
-        self,
-        open_stream: "Callable[[Open, asyncio.Queue[Event]], _Stream]",
-        run_errand: Callable[[Alone, asyncio.Queue[Event]], Coroutine[None, None, None]],
-    ) -> None:
-        self._open_stream = open_stream
-        self._run_errand = run_errand
-        self._inbox: asyncio.Queue[Event] = asyncio.Queue()
-        self._streams: dict[int, _Stream] = {}
-        self._errands: dict[int, asyncio.Task[None]] = {}
-
-    async def carry_out(self, step: Open | Send | Alone | Close) -> None:
-        match step:
-            case Open(number):
-                self._streams[number] = self._open_stream(step, self._inbox)
-            case Send(number, frame):
-                self._streams[number].send(frame)
-            case Alone(index):
-                self._errands[index] = asyncio.create_task(self._run_errand(step, self._inbox))
-            case Close(number):
-                await self._streams.pop(number).finish()
-
-    async def wait(self, wait_s: float) -> Event | None:
-        """What happens next; None when nothing does in time."""
-        try:
-            # A timeout that is over at once would leave even what is there already.
-            event = self._inbox.get_nowait() if not self._inbox.empty() else await self._next(wait_s)
-        except TimeoutError:
-            return None
-        if isinstance(event, StreamEnd) and event.stream in self._streams:
-            await self._streams.pop(event.stream).cancel()
-        elif isinstance(event, Settled):
-            await self._errands.pop(event.index)
-        return event
-
-    async def end(self) -> None:
-        """Ends now what has not ended."""
-        for stream in self._streams.values():
-            await stream.cancel()
-        for errand in self._errands.values():
-            errand.cancel()
-        if self._errands:
-            await asyncio.wait(self._errands.values())
-
-    async def _next(self, wait_s: float) -> Event:
-        return await asyncio.wait_for(self._inbox.get(), wait_s)
-
-
-class _Stream:
-    """One DenoiseStream call.
-
-    A task reads answers as they come, so that a slow caller never makes the server stop reading; what waits
-    in the inbox is bounded by the items in flight.
-    """
-
-    def __init__(
-        self, stub: DenoiseServiceStub, number: int, timeout_s: float, inbox: asyncio.Queue[Event], *, target: str
-    ) -> None:
-        """Begins the call; what comes over it goes to the inbox under its number."""
-        self._number = number
-        self._target = target
-        self._inbox = inbox
-        self._outbox: asyncio.Queue[pb.DenoiseStreamRequest | None] = asyncio.Queue()
-        self._call: grpc.aio.StreamStreamCall[pb.DenoiseStreamRequest, pb.DenoiseStreamResponse] = stub.DenoiseStream(
-            _frames(self._outbox), timeout=timeout_s
-        )
-        self._reader = asyncio.create_task(self._read())
-
-    def send(self, frame: pb.DenoiseStreamRequest) -> None:
-        self._outbox.put_nowait(frame)
-
-    async def finish(self) -> None:
-        """Says goodbye, so that the server sees a stream that ended well; a server that is slow at it is left."""
-        self._outbox.put_nowait(None)
-        await asyncio.wait((self._reader,), timeout=FAREWELL_S)
-        await self.cancel()
-
-    async def cancel(self) -> None:
-        """Ends the call now; does nothing to one that has ended."""
-        self._outbox.put_nowait(None)  # releases gRPC's task, which waits for frames
-        self._call.cancel()
-        await asyncio.wait((self._reader,))
-
-    async def _read(self) -> None:
-        error: DenoisedError | None = None
-        try:
-            async for answer in self._call:
-                self._inbox.put_nowait(Answer(self._number, answer))
-        except grpc.RpcError as failure:
-            error = _failures.from_call(failure, target=self._target)
-        except asyncio.CancelledError:
-            pass  # grpc.aio raises it here when the call is cancelled, which is how ``cancel`` ends a stream
-        self._inbox.put_nowait(StreamEnd(self._number, error))
-
-
-async def _frames(outbox: asyncio.Queue[pb.DenoiseStreamRequest | None]) -> AsyncIterator[pb.DenoiseStreamRequest]:
-    while (frame := await outbox.get()) is not None:
-        yield frame
-
-
-async def _in_turn(images: Iterable[ImageInput]) -> AsyncIterator[ImageInput]:
-    for image in images:
-        yield image

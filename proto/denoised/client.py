@@ -1,16 +1,13 @@
 """The client for programs that block; ``AsyncClient`` in ``denoised.aio`` is its twin.
 
 Both only send, wait and hand back. Requests and answers are made in ``_calls``, retries are decided in ``retry``
-and the order of things for many images in ``_window``: one copy each, used by both.
+and the order of things for many images in ``_window``: one copy each, used by both. What only ``clean_many`` needs is
+imported by it.
 """
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
-from functools import partial
-from queue import Empty, SimpleQueue
-from threading import Event as Flag
-from threading import Lock, Thread
+from collections.abc import Generator, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
@@ -19,7 +16,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from denoised import _failures, _latents, results
-from denoised._calls import DEFAULT_TARGET, channel_options, default_stream_count, read_response, service_stub
+from denoised._calls import (
+    DEFAULT_TARGET,
+    channel_options,
+    default_stream_count,
+    health_method,
+    read_response,
+    service_stub,
+)
 from denoised._connection import Tls, credentials_of
 from denoised._images import ImageInput
 from denoised._latents import LatentCall, LatentOptions, PictureOptions
@@ -32,37 +36,21 @@ from denoised._order import (
     build_order,
     valid_message_bytes,
 )
+from denoised._scope import Scope
 from denoised._upload import OnProgress, Upload
-from denoised._window import (
-    FAREWELL_S,
-    Alone,
-    Answer,
-    Close,
-    Event,
-    Finish,
-    Give,
-    Open,
-    Outcome,
-    Send,
-    Settled,
-    StreamEnd,
-    Take,
-    Wait,
-    Window,
-)
 from denoised.errors import DenoisedError, ImageTooLargeError
-from denoised.results import CleanResult, DecodeResult, EncodeResult, GenerateResult, InterpolateResult, Model
+from denoised.results import CleanResult, DecodeResult, EncodeResult, GenerateResult, InterpolateResult, Model, Server
 from denoised.retry import Attempts, RetryBudget, RetryPolicy
 from denoised.v1 import denoised_pb2 as pb
-from denoised.v1.denoised_pb2_grpc import DenoiseServiceStub
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
 
+    from denoised._window import Outcome
+
 SampleT = TypeVar("SampleT", bound=np.generic)
 ResultT = TypeVar("ResultT")
 _ResponseT = TypeVar("_ResponseT")
-_CallT = TypeVar("_CallT", bound="grpc.Future[Any] | grpc.Call")
 
 
 class Client:
@@ -116,6 +104,7 @@ class Client:
             else grpc.secure_channel(target, credentials, options)
         )
         self._stub = service_stub(self._channel, token)
+        self._health = health_method(self._channel)
         # Asked for when an image comes that may not fit one message, and again after one was refused for its size.
         self._limits: ServerLimits | None = None
 
@@ -183,7 +172,7 @@ class Client:
         in_order: bool = False,
         timeout_s: float | None = None,
         **options: Unpack[CleanOptions],
-    ) -> Iterator[Outcome]:
+    ) -> "Generator[Outcome, None, None]":
         """Denoises images over a few streams, some at a time; outcomes come as images finish, in any order.
 
         An image that does not fit one message has a stream of its own; two of those travel at a time.
@@ -199,8 +188,12 @@ class Client:
             **options: as for :meth:`clean`, for all images.
 
         Yields:
-            (index of the image, its result or why there is none); each index once.
+            (index of the image, its result or why there is none); each index once. Closing the generator, as leaving
+            a loop over it does, ends what is under way.
         """
+        from denoised._traffic import drive
+        from denoised._window import Window
+
         window = Window(
             target=self.target,
             policy=self._retry,
@@ -212,7 +205,10 @@ class Client:
             options=options,
             limits=lambda: self._limits,
         )
-        return self._drive(window, images)
+        return drive(window, images, self._stub, self._clean_in, target=self.target)
+
+    def _clean_in(self, scope: Scope, order: Order, timeout_s: float) -> CleanResult[Any]:
+        return self._clean(order, Attempts(self._retry, self._budget, timeout_s), None, scope)
 
     def encode(
         self,
@@ -311,8 +307,15 @@ class Client:
     def models(self, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> tuple[Model, ...]:
         """The models that the server has loaded, by name, then by version, oldest first."""
         attempts = Attempts(self._retry, self._budget, timeout_s)
-        response = self._call(self._stub.ListModels, pb.ListModelsRequest(), attempts, _Scope())
+        response = self._call(self._stub.ListModels, pb.ListModelsRequest(), attempts, Scope())
         return tuple(results.model(message) for message in response.models)
+
+    def server(self, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> Server:
+        """What the server says of itself: its health, its models, and the most that it takes."""
+        attempts, scope = Attempts(self._retry, self._budget, timeout_s), Scope()
+        health = self._call(self._health, None, attempts, scope)
+        response = self._call(self._stub.ListModels, pb.ListModelsRequest(), attempts, scope)
+        return results.server(response, health)
 
     def close(self) -> None:
         """Ends the connection; calls that are under way are cancelled."""
@@ -331,7 +334,7 @@ class Client:
         method: "grpc.UnaryUnaryMultiCallable[Any, _ResponseT]",
         request: object,
         attempts: Attempts,
-        scope: "_Scope",
+        scope: Scope,
     ) -> _ResponseT:
         while True:
             try:
@@ -342,12 +345,12 @@ class Client:
 
     def _latent(self, call: LatentCall[ResultT], timeout_s: float) -> ResultT:
         attempts = Attempts(self._retry, self._budget, timeout_s)
-        return call.read(self._call(getattr(self._stub, call.method), call.request, attempts, _Scope()))
+        return call.read(self._call(getattr(self._stub, call.method), call.request, attempts, Scope()))
 
     def _clean(
-        self, order: Order, attempts: Attempts, on_progress: OnProgress | None, scope: "_Scope | None" = None
+        self, order: Order, attempts: Attempts, on_progress: OnProgress | None, scope: Scope | None = None
     ) -> CleanResult[Any]:
-        scope = scope or _Scope()
+        scope = scope or Scope()
         try:
             if not order.is_surely_small:
                 limits = self._known_limits(attempts, scope)
@@ -363,7 +366,7 @@ class Client:
             on_progress(1.0)
         return result
 
-    def _known_limits(self, attempts: Attempts, scope: "_Scope") -> ServerLimits:
+    def _known_limits(self, attempts: Attempts, scope: Scope) -> ServerLimits:
         if self._limits is None:
             response = self._call(self._stub.ListModels, pb.ListModelsRequest(), attempts, scope)
             self._limits = ServerLimits.of(response, most_message_bytes=self._message_bytes)
@@ -375,7 +378,7 @@ class Client:
         limits: ServerLimits,
         attempts: Attempts,
         on_progress: OnProgress | None,
-        scope: "_Scope",
+        scope: Scope,
     ) -> CleanResult[Any]:
         while True:
             upload = Upload(
@@ -392,7 +395,7 @@ class Client:
                 pause_s = attempts.pause_after(error)
             scope.pause(pause_s)
 
-    def _exchange(self, upload: Upload, timeout_s: float, scope: "_Scope") -> None:
+    def _exchange(self, upload: Upload, timeout_s: float, scope: Scope) -> None:
         """Notes answers while gRPC sends the frames, as fast as the server takes them."""
         call = self._stub.DenoiseStream(upload.frames(), timeout=timeout_s)
         try:
@@ -402,197 +405,3 @@ class Client:
             upload.end(_failures.from_call(error, target=self.target))
         finally:
             call.cancel()
-
-    def _drive(self, window: Window, images: Iterable[ImageInput]) -> Iterator[Outcome]:
-        source = iter(images)
-        traffic = _Traffic(self._open_stream, self._run_errand)
-        try:
-            while not isinstance(step := window.next_step(time.monotonic()), Finish):
-                match step:
-                    case Give(outcome):
-                        yield outcome
-                    case Take():
-                        _take(source, window)
-                    case Wait(wait_s):
-                        window.note(traffic.wait(wait_s), time.monotonic())
-                    case _:
-                        traffic.carry_out(step)
-        finally:
-            traffic.end()
-
-    def _open_stream(self, step: Open, inbox: "SimpleQueue[Event]") -> "_Stream":
-        return _Stream(self._stub, step.stream, step.timeout_s, inbox, target=self.target)
-
-    def _run_errand(self, step: Alone, inbox: "SimpleQueue[Event]") -> "_Errand":
-        attempts = Attempts(self._retry, self._budget, step.timeout_s)
-        return _Errand(step.index, partial(self._clean, step.order, attempts, None), inbox)
-
-
-def _take(source: Iterator[ImageInput], window: Window) -> None:
-    try:
-        image = next(source)
-    except StopIteration:
-        window.end_source()
-    else:
-        window.add(image, time.monotonic())
-
-
-class _Traffic:
-    """What one ``clean_many`` has under way, and one inbox for all that happens to it."""
-
-    def __init__(
-        self,
-        open_stream: "Callable[[Open, SimpleQueue[Event]], _Stream]",
-        run_errand: "Callable[[Alone, SimpleQueue[Event]], _Errand]",
-    ) -> None:
-        self._open_stream = open_stream
-        self._run_errand = run_errand
-        self._inbox: SimpleQueue[Event] = SimpleQueue()
-        self._streams: dict[int, _Stream] = {}
-        self._errands: dict[int, _Errand] = {}
-
-    def carry_out(self, step: Open | Send | Alone | Close) -> None:
-        match step:
-            case Open(number):
-                self._streams[number] = self._open_stream(step, self._inbox)
-            case Send(number, frame):
-                self._streams[number].send(frame)
-            case Alone(index):
-                self._errands[index] = self._run_errand(step, self._inbox)
-            case Close(number):
-                self._streams.pop(number).finish()
-
-    def wait(self, wait_s: float) -> Event | None:
-        """What happens next; None when nothing does in time."""
-        try:
-            event = self._inbox.get(timeout=wait_s)
-        except Empty:
-            return None
-        if isinstance(event, StreamEnd) and event.stream in self._streams:
-            self._streams.pop(event.stream).cancel()
-        elif isinstance(event, Settled):
-            self._errands.pop(event.index).join()
-        return event
-
-    def end(self) -> None:
-        """Ends now what has not ended."""
-        for stream in self._streams.values():
-            stream.cancel()
-        for errand in self._errands.values():
-            errand.cancel()
-
-
-class _Scope:
-    """How the calls and pauses for one image are waited for."""
-
-    def wait(
-        self, method: "grpc.UnaryUnaryMultiCallable[Any, _ResponseT]", request: Any, timeout_s: float
-    ) -> _ResponseT:
-        """The answer to one call."""
-        return method(request, timeout=timeout_s)
-
-    def around(self, call: _CallT) -> _CallT:
-        """The call itself; whoever reads its answers does the waiting."""
-        return call
-
-    def pause(self, pause_s: float) -> None:
-        time.sleep(pause_s)
-
-
-class _Background(_Scope):
-    """A scope that another thread can end."""
-
-    def __init__(self) -> None:
-        self._lock = Lock()
-        self._is_over = Flag()
-        self._call: grpc.Future[Any] | grpc.Call | None = None
-
-    def wait(
-        self, method: "grpc.UnaryUnaryMultiCallable[Any, _ResponseT]", request: Any, timeout_s: float
-    ) -> _ResponseT:
-        return self.around(method.future(request, timeout=timeout_s)).result()
-
-    def around(self, call: _CallT) -> _CallT:
-        with self._lock:
-            self._call = call
-            if self._is_over.is_set():
-                call.cancel()
-        return call
-
-    def pause(self, pause_s: float) -> None:
-        self._is_over.wait(pause_s)
-
-    def end(self) -> None:
-        """Cancels what is under way, and whatever is begun later."""
-        with self._lock:
-            self._is_over.set()
-            if self._call is not None:
-                self._call.cancel()
-
-
-class _Errand:
-    """One image that is cleaned alone, in a thread."""
-
-    def __init__(self, index: int, clean: Callable[[_Scope], CleanResult[Any]], inbox: "SimpleQueue[Event]") -> None:
-        """Begins it; ``Settled`` comes into the inbox when it is done."""
-        self._scope = _Background()
-        self._thread = Thread(target=self._run, args=(index, clean, inbox), name="denoised-errand", daemon=True)
-        self._thread.start()
-
-    def join(self) -> None:
-        self._thread.join()
-
-    def cancel(self) -> None:
-        """Ends it now."""
-        self._scope.end()
-        self._thread.join()
-
-    def _run(self, index: int, clean: Callable[[_Scope], CleanResult[Any]], inbox: "SimpleQueue[Event]") -> None:
-        try:
-            inbox.put(Settled(index, clean(self._scope)))
-        except DenoisedError as error:
-            inbox.put(Settled(index, error))
-
-
-class _Stream:
-    """One DenoiseStream call.
-
-    A thread reads answers as they come, so that a slow caller never makes the server stop reading; what waits
-    in the inbox is bounded by the items in flight.
-    """
-
-    def __init__(
-        self, stub: DenoiseServiceStub, number: int, timeout_s: float, inbox: "SimpleQueue[Event]", *, target: str
-    ) -> None:
-        """Begins the call; what comes over it goes to the inbox under its number."""
-        self._number = number
-        self._target = target
-        self._inbox = inbox
-        self._outbox: SimpleQueue[pb.DenoiseStreamRequest | None] = SimpleQueue()
-        self._call = stub.DenoiseStream(iter(self._outbox.get, None), timeout=timeout_s)
-        self._reader = Thread(target=self._read, name="denoised-stream-reader", daemon=True)
-        self._reader.start()
-
-    def send(self, frame: pb.DenoiseStreamRequest) -> None:
-        self._outbox.put(frame)
-
-    def finish(self) -> None:
-        """Says goodbye, so that the server sees a stream that ended well; a server that is slow at it is left."""
-        self._outbox.put(None)
-        self._reader.join(FAREWELL_S)
-        self.cancel()
-
-    def cancel(self) -> None:
-        """Ends the call now; does nothing to one that has ended."""
-        self._outbox.put(None)  # releases gRPC's thread, which waits for frames
-        self._call.cancel()
-        self._reader.join()
-
-    def _read(self) -> None:
-        error: DenoisedError | None = None
-        try:
-            for answer in self._call:
-                self._inbox.put(Answer(self._number, answer))
-        except grpc.RpcError as failure:
-            error = _failures.from_call(failure, target=self._target)
-        self._inbox.put(StreamEnd(self._number, error))

@@ -78,6 +78,14 @@ class ReportEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class Failure:
+    """An image of which there is nothing to show, and why."""
+
+    name: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class _Column:
     heading: str
     value: Callable[[Figures], float | None]
@@ -100,13 +108,19 @@ _COLUMNS: Final = (
 
 
 def write_report(
-    path: Path, entries: Sequence[ReportEntry], *, title: str = "Before and after", lead: str = ""
+    path: Path,
+    entries: Sequence[ReportEntry],
+    *,
+    failures: Sequence[Failure] = (),
+    title: str = "Before and after",
+    lead: str = "",
 ) -> None:
     """Writes the page.
 
     Args:
         path: where to; folders on the way are made, an older page is replaced as a whole.
         entries: the images, in the order of the page.
+        failures: images without pictures, listed under the table.
         title: heading of the page.
         lead: a sentence or two under it.
     """
@@ -128,7 +142,7 @@ def write_report(
 </header>
 <main>
 {_table(entries)}
-<div class="cards">
+{_failures(failures)}<div class="cards">
 {"".join(_card(number, entry) for number, entry in enumerate(entries))}</div>
 </main>
 <footer>Noise is a standard deviation in 8-bit levels, 0 to 255. PSNR in dB and SSIM are against the clean original;
@@ -157,6 +171,13 @@ def _table(entries: Sequence[ReportEntry]) -> str:
     return (
         f'<div class="summary"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{"".join(rows)}</tbody></table></div>'
     )
+
+
+def _failures(failures: Sequence[Failure]) -> str:
+    if not failures:
+        return ""
+    rows = "".join(f"<li><b>{escape(failure.name)}</b> {escape(failure.why)}</li>\n" for failure in failures)
+    return f'<section class="failures"><h2>{_count(len(failures), "image")} failed</h2><ul>\n{rows}</ul></section>\n'
 
 
 def _cell(column: _Column, figures: Figures) -> str:

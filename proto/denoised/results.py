@@ -168,6 +168,50 @@ class Model:
     white_level: float
 
 
+@dataclass(frozen=True, slots=True)
+class Server:
+    """What a server says of itself.
+
+    Attributes:
+        health: ``SERVING``, ``NOT_SERVING`` while it starts or stops, or ``UNKNOWN``.
+        models: what it has loaded, by name, then by version, oldest first.
+        message_bytes, image_pixels, batch_image_count, chunked_image_pixels: the most that it takes; None of what an
+            older server does not tell.
+        is_newer: whether it says things that this client does not know.
+    """
+
+    health: str
+    models: tuple[Model, ...]
+    message_bytes: int | None
+    image_pixels: int | None
+    batch_image_count: int | None
+    chunked_image_pixels: int | None
+    is_newer: bool
+
+    @property
+    def is_older(self) -> bool:
+        """Whether it does not tell what this client asks for."""
+        return None in (self.message_bytes, self.image_pixels, self.batch_image_count, self.chunked_image_pixels)
+
+
+def server(response: pb.ListModelsResponse, health: str) -> Server:
+    """The message in the client's terms."""
+    from google.protobuf.unknown_fields import UnknownFieldSet
+
+    limits = response.limits
+    capabilities = {number for message in response.models for number in message.capabilities}
+    return Server(
+        health=health,
+        models=tuple(model(message) for message in response.models),
+        message_bytes=limits.message_bytes or None,
+        image_pixels=limits.image_pixels or None,
+        batch_image_count=limits.batch_image_count or None,
+        chunked_image_pixels=limits.chunked_image_pixels or None,
+        is_newer=not capabilities <= set(_CAPABILITIES)
+        or any(len(UnknownFieldSet(message)) for message in (response, limits, *response.models)),
+    )
+
+
 def clean_result(response: pb.DenoiseResponse, image: ImageT) -> CleanResult[ImageT]:
     """The response in the client's terms, around an image that has been converted already."""
     report = response.report if response.HasField("report") else None

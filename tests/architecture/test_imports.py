@@ -12,9 +12,12 @@ import pytest
 _USERS_OF = {
     "onnxruntime": ("service.engine", "training"),
     "grpc": (
+        "denoised._aio_traffic",
         "denoised._calls",
         "denoised._connection",
         "denoised._failures",
+        "denoised._scope",
+        "denoised._traffic",
         "denoised.aio",
         "denoised.client",
         "denoised.errors",
@@ -40,6 +43,21 @@ _USERS_OF = {
     "cv2": ("training.data.features", "training.evaluation.baselines"),
     "jinja2": ("training.evaluation.report",),
     "matplotlib": ("training.noise.report", "training.run.lr_finder"),
+    # Whoever installs the client alone has none; pages and comparisons say so.
+    "PIL": (
+        "denoised._noise_effects",
+        "denoised._images",
+        "denoised._pictures",
+        "denoised._pillow",
+        "denoised.aio",
+        "denoised.cli.compare",
+        "denoised.client",
+        "denoised.load.answers",
+        "denoised.load.pictures",
+        "denoised.report",
+        "service.demo",
+        "training",
+    ),
     "skimage": ("service.demo", "training.evaluation.baselines"),
     "sklearn": ("training.data.digits", "training.evaluation.probe", "training.export.code_density"),
     "tifffile": ("training.data.tiff_file",),
@@ -49,6 +67,7 @@ _FAMILY = {"grpc_status": "grpc", "grpc_health": "grpc", "grpc_reflection": "grp
 
 _PURE = (
     "denoised._blocks",
+    "denoised._connecting",
     "denoised._energy",
     "denoised._noise_effects",
     "denoised._noise_level",
@@ -154,6 +173,34 @@ def test_noise_needs_pillow_only_when_a_stage_calls_it(modules: Mapping[str, ast
 
     assert statements
     assert not [used for node in statements for used in _imports(node) if _library(used) == "PIL"]
+
+
+def test_the_client_imports_what_it_needs_and_no_more(root: Path) -> None:
+    """What an import costs is what it imports: gRPC, NumPy, protobuf, and a few light modules of Python's own."""
+    program = (
+        "import sys, grpc, grpc.aio, numpy; before = set(sys.modules); import denoised; "
+        "print(*sorted(set(sys.modules) - before))"
+    )
+    command = [sys.executable, "-c", program]
+    environment = {"PYTHONPATH": str(root / "proto"), "PATH": ""}
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=True)
+
+    added = done.stdout.split()
+    tops = {name.partition(".")[0] for name in added}
+    assert "denoised" in tops
+    assert tops <= {"denoised", "google"} | sys.stdlib_module_names
+    for heavy in (
+        "PIL",
+        "click",
+        "http",
+        "urllib",
+        "email",
+        "ssl",
+        "denoised.cli",
+        "denoised.noise",
+        "denoised.report",
+    ):
+        assert heavy not in added, heavy
 
 
 def test_the_environment_is_read_in_few_places(modules: Mapping[str, ast.Module]) -> None:

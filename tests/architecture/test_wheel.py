@@ -49,8 +49,14 @@ def test_it_needs_what_a_client_needs(wheel: zipfile.ZipFile) -> None:
     requirements = map(Requirement, Parser().parsestr(_metadata(wheel, "METADATA")).get_all("Requires-Dist", []))
     unconditional = {requirement.name for requirement in requirements if "extra" not in str(requirement.marker)}
 
-    assert "grpcio" in unconditional
-    assert not unconditional & {"torch", "onnx", "onnxruntime", "imagecodecs", "aiohttp", "prometheus-client"}
+    assert unconditional == {"click", "googleapis-common-protos", "grpcio", "numpy", "protobuf"}
+
+
+def test_it_brings_at_most_eight_packages(root: Path) -> None:
+    """The lock of the client is what an installation brings, besides the package itself."""
+    lines = (root / "requirements" / "client.txt").read_text(encoding="utf-8").splitlines()
+
+    assert len([line for line in lines if "==" in line and line[0].isalpha()]) <= 7
 
 
 def test_it_installs_the_command(wheel: zipfile.ZipFile) -> None:

@@ -19,8 +19,11 @@ _COMMANDS: Final = {
     "decode": "denoised.cli.latents",
     "generate": "denoised.cli.latents",
     "interpolate": "denoised.cli.latents",
+    "compare": "denoised.cli.compare",
     "models": "denoised.cli.models",
+    "doctor": "denoised.cli.doctor",
     "load": "denoised.load.command",
+    "completion": "denoised.cli.completion",
 }
 
 
@@ -46,5 +49,5 @@ def main() -> None:
     Try:
       denoised clean noisy.png -o clean.png
       denoised clean photos/ -o cleaned/
-      denoised models
+      denoised doctor
     """  # noqa: D301 -- click reads \b as "keep these lines as they are"

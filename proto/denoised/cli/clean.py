@@ -1,38 +1,47 @@
-"""``denoised clean``: a file or a folder."""
+"""``denoised clean``: files, folders and patterns, or standard input to standard output."""
 
+import json
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Final, get_args
 
 import click
-from tqdm import tqdm
 
-from denoised._files import CONTAINER_OF_SUFFIX, FolderPlan, Job, plan_folder, refuse_overlap, write_whole
-from denoised._order import (
-    DEFAULT_TIMEOUT_S,
-    DEFAULT_TIMEOUT_S_PER_MEGAPIXEL,
-    SERVICE_CLASSES,
-    CleanOptions,
-)
+from denoised._file_header import read_file_header
+from denoised._files import CONTAINER_OF_SUFFIX, Container, write_whole
+from denoised._order import DEFAULT_TIMEOUT_S, DEFAULT_TIMEOUT_S_PER_MEGAPIXEL, SERVICE_CLASSES, CleanOptions
+from denoised.cli.batch import run_plan
 from denoised.cli.connection import Connection, connection_options
-from denoised.cli.exits import Failed, Unreachable, failures_in_one_line
-from denoised.client import Client
-from denoised.errors import DenoisedError, ServerUnavailableError
-from denoised.results import CleanResult
+from denoised.cli.exits import Failed, failures_in_one_line
+from denoised.cli.plan import WHOLE, Plan, Shard, is_one_file, plan_file, plan_folder
+from denoised.cli.progress import Progress
+from denoised.cli.telling import Form, tell_run, what_was_done
 
-_SECONDS = click.FloatRange(min=0, min_open=True)
+if TYPE_CHECKING:
+    from denoised.cli.gallery import Gallery
+
+_PIPE: Final = "-"
+# Enough of a file to find its size in.
+_HEADER_BYTES: Final = 2**16
+
+
+def _shard(_: click.Context, parameter: click.Parameter, text: str | None) -> Shard:
+    try:
+        return WHOLE if text is None else Shard.parse(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param=parameter) from error
 
 
 @click.command()
-@click.argument("source", metavar="IN", type=click.Path(exists=True, path_type=Path))
+@click.argument("inputs", metavar="IN...", nargs=-1, required=True, type=click.Path())
 @click.option(
     "-o",
     "--output",
-    "target",
     metavar="OUT",
     required=True,
-    type=click.Path(path_type=Path),
-    help="Where the result goes: a file for a file, a folder for a folder.",
+    type=click.Path(),
+    help="Where results go: a file for a file, a folder for anything else (or with a / at its end), - for standard "
+    "output.",
 )
 @connection_options
 @click.option("--model", default="", help="Name of the model.  [default: the server's choice]")
@@ -48,6 +57,12 @@ _SECONDS = click.FloatRange(min=0, min_open=True)
     help="The sample value that is white, such as 4095 of 12 bits in a 16-bit file.  [default: the largest, or the "
     "model's]",
 )
+@click.option(
+    "--format",
+    "container",
+    type=click.Choice(get_args(Container)),
+    help="Of the outputs.  [default: by the ending of OUT; in folders and pipes, that of each input]",
+)
 @click.option("--jpeg-quality", type=click.IntRange(1, 100), help="For outputs in JPEG.  [default: 95]")
 @click.option(
     "--class",
@@ -58,39 +73,55 @@ _SECONDS = click.FloatRange(min=0, min_open=True)
 @click.option(
     "--timeout",
     "timeout_s",
-    type=_SECONDS,
+    type=click.FloatRange(min=0, min_open=True),
     help="Seconds for each image, retries included.  "
     f"[default: {DEFAULT_TIMEOUT_S:g}, and {DEFAULT_TIMEOUT_S_PER_MEGAPIXEL:g} for each megapixel]",
 )
-@click.option("--skip-existing", is_flag=True, help="In a folder, leave images whose output exists already.")
+@click.option("--skip-existing", is_flag=True, help="Leave images whose output exists already.")
+@click.option(
+    "--shard",
+    metavar="I/N",
+    callback=_shard,
+    help="Only part i of n, from 0: n runs, anywhere, share a folder.  [default: all]",
+)
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and send nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each input, and one with the sum.")
+@click.option(
+    "--report",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write a page there: before and after, the noisiest first.  Needs Pillow.",
+)
 def clean(
-    source: Path,
-    target: Path,
+    inputs: tuple[str, ...],
+    output: str,
     connection: Connection,
-    model: str,
-    strength: float | None,
-    black_level: float | None,
-    white_level: float | None,
-    jpeg_quality: int | None,
-    service_class: Literal["interactive", "normal", "bulk"] | None,
+    container: Container | None,
     timeout_s: float | None,
     skip_existing: bool,  # noqa: FBT001 -- click passes options by name
+    shard: Shard,
+    dry_run: bool,  # noqa: FBT001
+    as_json: bool,  # noqa: FBT001
+    report: Path | None,
+    **options: Any,
 ) -> None:
-    """Denoise a PNG or JPEG file, or all of them in a folder.
+    """Denoise files, all images in folders, or standard input.
 
-    Bit depth, alpha, colour profile and size stay as they are. The ending of OUT chooses the format: a PNG
-    becomes a JPEG with -o clean.jpg. Of a folder the whole tree is mirrored; files that are neither PNG nor
-    JPEG are skipped. Outputs appear whole or not at all, and originals are never overwritten. A file that does
-    not fit one message goes in chunks, by itself.
+    Bit depth, alpha, colour profile and size stay as they are. Of a folder the whole tree is mirrored; files that are
+    no images are skipped, and so are hidden ones. Outputs appear whole or not at all, and originals are never
+    overwritten. A file that does not fit one message goes in chunks, by itself. A run that was stopped is taken up
+    again with --skip-existing.
 
     \b
     Examples:
       denoised clean noisy.png -o clean.png
       denoised clean noisy.png -o clean.jpg --jpeg-quality 90
       denoised clean photos/ -o cleaned/ --skip-existing
+      denoised clean 'photos/**/*.png' -o cleaned/ --format jpeg
+      denoised clean - -o - <noisy.png >clean.png
+      denoised clean photos/ -o cleaned/ --report cleaned.html
       denoised clean night.png -o night-half.png --strength 0.5
       denoised clean twelve-bit.png -o clean.png --white-level 4095
-      denoised clean archive/ -o cleaned/ --class bulk
+      denoised clean archive/ -o cleaned/ --class bulk --shard 0/4
       DENOISED_SERVER=gpu-box:50051 denoised clean photos/ -o cleaned/
 
     \b
@@ -100,93 +131,138 @@ def clean(
       2  the command was wrong
       3  no server answers
     """  # noqa: D301 -- click reads \b as "keep these lines as they are"
-    options = CleanOptions(
-        model=model,
-        strength=strength,
-        black_level=black_level,
-        white_level=white_level,
-        jpeg_quality=jpeg_quality,
-        service_class=service_class,
+    settings = CleanOptions(**options)  # type: ignore[typeddict-item]  # click hands on what the decorators say
+    if _PIPE in (*inputs, output):
+        if as_json or dry_run or report is not None or len(inputs) > 1:
+            raise click.UsageError("- is for one image; it does not go with --json, --dry-run, --report or more inputs")
+        _clean_pipe(connection, inputs[0], output, container, timeout_s, settings)
+        return
+    plan, is_single = _plan_of(inputs, output, container, skip_existing=skip_existing, shard=shard)
+    settings["output_container"] = _container_of(Path(output), container) if is_single else container
+    if dry_run:
+        _say_what_would_be_done(plan, as_json=as_json)
+        return
+    gallery = None if report is None else _gallery()
+    progress = Progress(len(plan.jobs), sys.stderr)
+    records = run_plan(
+        connection.client,
+        plan,
+        timeout_s=timeout_s,
+        options=settings,
+        on_share=lambda share: progress.under_way(inputs[0], share),
     )
-    if source.is_file() and target.is_dir():
-        target /= source.name
+    form: Form = "json" if as_json else "line" if is_single else "sum"
+    tell_run(records, plan, progress, form, gallery=gallery, page=report)
+
+
+def _gallery() -> "Gallery":
     try:
-        refuse_overlap(source, target)
-    except ValueError as error:
+        from denoised.cli.gallery import Gallery
+    except ImportError as error:
+        raise click.UsageError(f"--report needs Pillow ({error}): pip install 'denoised[images]'") from error
+    return Gallery()
+
+
+def _plan_of(
+    inputs: tuple[str, ...], output: str, container: Container | None, *, skip_existing: bool, shard: Shard
+) -> tuple[Plan, bool]:
+    """The plan, and whether it is for one file under the very name that was given."""
+    target = Path(output)
+    try:
+        if is_one_file(inputs) and not target.is_dir() and not output.endswith("/"):
+            _container_of(target, container)
+            return plan_file(Path(inputs[0]), target, skip_existing=skip_existing), True
+        if target.exists() and not target.is_dir():
+            raise click.UsageError(f"output {target} is a file, but the inputs are several: name a folder")
+        plan = plan_folder(inputs, target, skip_existing=skip_existing, container=container, shard=shard)
+    except (ValueError, FileNotFoundError) as error:
         raise click.UsageError(str(error)) from error
-    with connection.client() as client:
-        if source.is_dir():
-            if target.exists() and not target.is_dir():
-                raise click.UsageError(f"output {target} is a file, but the input is a folder: name a folder")
-            _clean_folder(client, plan_folder(source, target, skip_existing=skip_existing), timeout_s, options)
-        else:
-            _clean_file(client, Job(source, target), timeout_s, options)
+    return plan, False
 
 
-def _clean_file(client: Client, job: Job, timeout_s: float | None, options: CleanOptions) -> None:
-    container = CONTAINER_OF_SUFFIX.get(job.target.suffix.lower())
-    if container is None:
+def _container_of(target: Path, container: Container | None) -> Container:
+    """What the output is to be: its ending says it, or the option does where its ending says nothing."""
+    named = CONTAINER_OF_SUFFIX.get(target.suffix.lower())
+    if named is None and container is None:
         raise click.UsageError(
-            f"output {job.target} ends in {job.target.suffix or 'nothing'!r}; "
-            f"one of {', '.join(CONTAINER_OF_SUFFIX)} chooses the format"
+            f"output {target} ends in {target.suffix or 'nothing'!r}; one of {', '.join(CONTAINER_OF_SUFFIX)} chooses "
+            "the format, or --format does; a folder ends in /"
         )
-    options["output_container"] = container
-    with failures_in_one_line():
-        with tqdm(
-            total=1.0, desc=job.source.name, bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}", disable=None
-        ) as bar:
-
-            def show(done_share: float) -> None:
-                bar.n = done_share
-                bar.refresh()
-
-            result = client.clean(job.source, timeout_s=timeout_s, on_progress=show, **options)
-        write_whole(job.target, result.image)
-    click.echo(f"{job.target}: {_what_was_done(result)}")
+    if named is not None and container not in (None, named):
+        raise click.UsageError(f"output {target} is a {named} by its ending, but --format is {container}")
+    return named or container  # type: ignore[return-value]  # one of them is there
 
 
-def _clean_folder(client: Client, plan: FolderPlan, timeout_s: float | None, options: CleanOptions) -> None:
-    done_count = 0
-    unreachable: ServerUnavailableError | None = None
-    outcomes = client.clean_many((job.source for job in plan.jobs), timeout_s=timeout_s, **options)
-    with tqdm(total=len(plan.jobs), unit="image", disable=None) as progress:
-        for index, outcome in outcomes:
-            job = plan.jobs[index]
-            progress.set_postfix_str(job.source.name)
-            complaint = str(outcome) if isinstance(outcome, DenoisedError) else _written(job, outcome)
-            if complaint is None:
-                done_count += 1
-            else:
-                tqdm.write(f"{job.source}: {complaint}", file=sys.stderr)
-            progress.update()
-            if isinstance(outcome, ServerUnavailableError):
-                unreachable = outcome
-                break
-    failed_count = len(plan.jobs) - done_count
-    click.echo(
-        f"in {len(plan.jobs) + plan.skipped_count} = done {done_count} + skipped {plan.skipped_count} "
-        f"+ failed {failed_count}"
-    )
-    if unreachable is not None:
-        raise Unreachable.because(unreachable)
-    if failed_count:
+def _say_what_would_be_done(plan: Plan, *, as_json: bool) -> None:
+    """Reads the headers of the inputs, and sends nothing."""
+    pixel_count = size_bytes = 0
+    for job in plan.jobs:
+        width_px, height_px, length = _measured(job.source)
+        pixel_count, size_bytes = pixel_count + width_px * height_px, size_bytes + length
+        if as_json:
+            values = {"input": str(job.source), "output": str(job.target), "state": "to do", "bytes": length}
+            click.echo(json.dumps(values | {"width_px": width_px, "height_px": height_px}))
+        else:
+            size = f"{width_px} x {height_px}" if width_px else "size unknown"
+            click.echo(f"{job.source} -> {job.target}  {size}")
+    for passed, state in [*((each, "skipped") for each in plan.skipped), *((each, "failed") for each in plan.refused)]:
+        if as_json:
+            click.echo(json.dumps({"input": str(passed.source), "state": state, "message": passed.why}))
+        else:
+            click.echo(f"{passed.source}: {state}, {passed.why}")
+    counts = {
+        "in": plan.input_count,
+        "to_do": len(plan.jobs),
+        "skipped": len(plan.skipped),
+        "failed": len(plan.refused),
+    }
+    if as_json:
+        click.echo(json.dumps(counts | {"pixels": pixel_count, "bytes": size_bytes}))
+    else:
+        click.echo(
+            f"in {plan.input_count} = to do {len(plan.jobs)} + skipped {len(plan.skipped)} + failed "
+            f"{len(plan.refused)}; {pixel_count / 1e6:.1f} megapixels in {size_bytes / 1e6:.1f} MB"
+        )
+    if plan.refused:
         sys.exit(Failed.exit_code)
 
 
-def _written(job: Job, result: CleanResult[bytes]) -> str | None:
-    """Writes the result; what went wrong, if anything."""
+def _measured(path: Path) -> tuple[int, int, int]:
+    """Width, height and length in bytes; 0 of what can't be told."""
     try:
-        write_whole(job.target, result.image)
-    except OSError as error:
-        return f"{job.target} can't be written: {error.strerror or error}"
-    return None
+        with path.open("rb") as file:
+            header = read_file_header(file.read(_HEADER_BYTES))
+        length = path.stat().st_size
+    except OSError:
+        return 0, 0, 0
+    return (0, 0, length) if header is None else (header.width_px, header.height_px, length)
 
 
-def _what_was_done(result: CleanResult[bytes]) -> str:
-    if result.tile_count == 0:
-        return f"unchanged at strength 0, {result.timings.total_s:.2f} s"
-    done = f"{result.timings.total_s:.2f} s with {result.model.name} {result.model.version}"
-    if result.noise_sigma is None:
-        return f"noise removed, its level is unknown to this model, {done}"
-    beyond = ", outside of what the model was trained for" if result.sigma_in_trained_range is False else ""
-    return f"noise of {result.noise_sigma:.1f} levels of 255{beyond}, {done}"
+def _clean_pipe(
+    connection: Connection,
+    source: str,
+    output: str,
+    container: Container | None,
+    timeout_s: float | None,
+    options: CleanOptions,
+) -> None:
+    """One image from standard input, to standard output, or both; all that is said goes to standard error."""
+    image: bytes | Path = Path(source)
+    if source == _PIPE:
+        image = sys.stdin.buffer.read()
+    elif not Path(source).is_file():
+        raise click.UsageError(f"input {source} is no file")
+    if output != _PIPE:
+        options["output_container"] = _container_of(Path(output), container)
+    elif sys.stdout.isatty():
+        raise click.UsageError("output - is this terminal: send it to a file or a pipe, or name a file with -o")
+    else:
+        options["output_container"] = container
+    with connection.client() as client, failures_in_one_line():
+        result = client.clean(image, timeout_s=timeout_s, **options)
+        if output != _PIPE:
+            write_whole(Path(output), result.image)
+        else:
+            sys.stdout.buffer.write(result.image)
+            sys.stdout.buffer.flush()
+    click.echo(f"{output}: {what_was_done(result)}", err=True)

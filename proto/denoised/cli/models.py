@@ -1,5 +1,8 @@
 """``denoised models``: what the server has loaded."""
 
+import json
+from dataclasses import asdict
+
 import click
 
 from denoised._order import DEFAULT_TIMEOUT_S
@@ -18,10 +21,20 @@ from denoised.results import Model
     show_default=True,
     help="Seconds, retries included.",
 )
-def models(connection: Connection, timeout_s: float) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each model.")
+def models(
+    connection: Connection,
+    timeout_s: float,
+    as_json: bool,  # noqa: FBT001 -- click passes options by name
+) -> None:
     """List the models that the server has loaded; * marks the default one."""
     with connection.client() as client, failures_in_one_line():
-        click.echo(_table(client.models(timeout_s=timeout_s)))
+        loaded = client.models(timeout_s=timeout_s)
+    if as_json:
+        for model in loaded:
+            click.echo(json.dumps(asdict(model)))
+    else:
+        click.echo(_table(loaded))
 
 
 def _table(loaded: tuple[Model, ...]) -> str:

@@ -7,7 +7,6 @@ from typing import Any, Final
 import numpy as np
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
-from PIL import Image as PillowImage
 
 from denoised.errors import InternalError
 from denoised.load.kinds import Kind
@@ -75,6 +74,8 @@ def _form(image: pb.Image, kind: Kind) -> tuple[tuple[int, int, str, str], float
         return (raw.width_px, raw.height_px, sample_type, "colour" if raw.channel_count == 3 else "grey"), _mean(
             samples
         )
+    from PIL import Image as PillowImage
+
     data = image.encoded.data
     with PillowImage.open(io.BytesIO(data), formats=(kind.container.upper(),)) as opened:
         samples = np.asarray(opened)

@@ -9,7 +9,6 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image as PillowImage
 
 from denoised._calls import build_request
 from denoised.load.kinds import Kind
@@ -67,6 +66,8 @@ def _samples(kind: Kind, *, seed: int, index: int) -> NDArray[Any]:
 def _file(samples: NDArray[Any], kind: Kind) -> bytes:
     if kind.container == "png":
         return _png(samples)
+    from PIL import Image as PillowImage
+
     stream = io.BytesIO()
     PillowImage.fromarray(samples).save(stream, "JPEG", quality=_JPEG_QUALITY)
     return stream.getvalue()
