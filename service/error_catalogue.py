@@ -162,7 +162,7 @@ def error_page() -> str:
     causes = {
         cause.reason: ("No connection came about.", f"{cause.remedy[0].upper()}{cause.remedy[1:]}.") for cause in CAUSES
     }
-    explained = sorted((_OF_THE_CLIENT | causes).items())
+    explained = sorted({**_OF_THE_CLIENT, **causes}.items())
     own = "".join(f"| `{reason}` | {cause} | {remedy} |\n" for reason, (cause, remedy) in explained)
     return _HEAD + rows + _CLIENT_HEAD + own
 
@@ -179,8 +179,9 @@ def _example(kind: type[ServiceError]) -> Exception:
     """One of the kind, for its code and details; the base of all stands for what the service does not know."""
     if kind is ServiceError:
         return RuntimeError()
-    if issubclass(kind, InvalidArgument):
-        return kind("", field="image")
-    if issubclass(kind, Overloaded):
-        return kind("", retry_after_s=1.0)
-    return kind("")
+    error = kind.__new__(kind, "")  # past what each kind wants to be told
+    if isinstance(error, InvalidArgument):
+        error.field = "image"
+    if isinstance(error, Overloaded):
+        error.retry_after_s = 1.0
+    return error

@@ -263,7 +263,7 @@ class OnALoop:
         async def take_one() -> Outcome:
             outcomes = self.client.clean_many(images, **options)
             first = await anext(outcomes)
-            await outcomes.aclose()  # type: ignore[attr-defined]  # an async generator, promised as an iterator
+            await outcomes.aclose()
             return first
 
         return self.runner.run(take_one())

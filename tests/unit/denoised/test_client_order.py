@@ -85,7 +85,10 @@ def test_a_file_says_its_size_and_the_most_that_its_samples_take(
     mode: str, container: str, options: dict[str, Any], pixel_bytes: int
 ) -> None:
     data = file_of(mode, container, **options)
-    assert read_file_header(data) == FileHeader(height_px=21, width_px=37, samples_bytes=21 * 37 * pixel_bytes)
+    header = read_file_header(data)
+    assert header is not None
+    assert header == FileHeader(21, 37, samples_bytes=21 * 37 * pixel_bytes, sample_bits=header.sample_bits)
+    assert (header.sample_bits > 8) == (mode == "I;16")
 
 
 @given(st.sampled_from([b"", file_of("RGB", "PNG")[:8], PLAIN_JPEG[:2], PLAIN_JPEG]), st.binary(max_size=60))

@@ -5,6 +5,7 @@ import re
 from html.parser import HTMLParser
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,7 +50,7 @@ class Reader(HTMLParser):
         return [text for name, text in self.texts if name == tag]
 
 
-def page_of(tmp_path: Path, *entries: ReportEntry, **options: str) -> Reader:
+def page_of(tmp_path: Path, *entries: ReportEntry, **options: Any) -> Reader:
     path = tmp_path / "new" / "index.html"
     write_report(path, entries, **options)
     reader = Reader()
