@@ -20,7 +20,7 @@ export ORT_DISABLE_TELEMETRY := 1
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo serve train quality bench capacity observe load test test-fast lint style types imports lint-deploy deploy-check proto lock image image-training image-check clean
+.PHONY: help demo demo-latent serve train quality bench capacity observe load test test-fast lint style types imports lint-deploy deploy-check proto lock image image-training image-check clean
 
 help:  ## this list
 	@sed -n -E 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | \
@@ -30,6 +30,9 @@ help:  ## this list
 
 demo: $(VENV)/.stamp-demo  ## start the service, denoise photographs, write a page that compares; IMAGES=DIR for your own
 	$(RUN) -m service.demo $(if $(IMAGES),--images "$(IMAGES)")
+
+demo-latent: $(VENV)/.stamp-service  ## new digits, ways between digits, their codes and energies, from models with a latent code, on a page
+	$(RUN) -m service.demo.latent
 
 serve: $(VENV)/.stamp-service  ## the service: gRPC on 50051, metrics and health on 8081; MODELS=DIR for your own networks
 	$(if $(MODELS),DENOISED_MODELS_DIR="$(MODELS)") $(RUN) -m service
