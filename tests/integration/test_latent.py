@@ -66,7 +66,8 @@ def whole(model: str, digit: NDArray[np.uint8]) -> NDArray[np.float32]:
     (path,) = (MODELS_DIR / model).glob(f"*/{MODEL_FILE}")
     feed = {INPUT_NAME: (digit.astype(np.float32) / np.float32(255))[np.newaxis, np.newaxis]}
     (answer,) = ort.InferenceSession(str(path)).run([IMAGE_OUTPUT_NAME], feed)
-    return np.clip(answer[0, 0], 0, 1)
+    clipped: NDArray[np.float32] = np.clip(answer[0, 0], 0, 1)
+    return clipped
 
 
 def options(model: str) -> pb.LatentOptions:
@@ -204,7 +205,7 @@ def test_what_is_refused_says_what_why_and_what_to_do(stub: DenoiseServiceStub, 
 
 def test_bytes_that_are_no_message_are_refused_as_such(service: RunningService) -> None:
     with grpc.insecure_channel(service.grpc_target) as channel:
-        call = channel.unary_unary("/denoised.v1.DenoiseService/Decode")
+        call: Any = channel.unary_unary("/denoised.v1.DenoiseService/Decode")
         assert refused(lambda: call(b"\xff\xff")).reason == "MESSAGE_INVALID"
 
 
@@ -236,4 +237,4 @@ def test_a_call_that_its_client_gives_up_leaves_nothing_behind(stub: DenoiseServ
 def test_a_deadline_that_can_not_be_met_is_refused_or_ends_the_call(stub: DenoiseServiceStub) -> None:
     with pytest.raises(grpc.RpcError) as caught:
         stub.Generate(drawn(64, seed=1), timeout=1e-6)
-    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED  # type: ignore[attr-defined]  # a Call, too
+    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
