@@ -114,7 +114,7 @@ def _positive(text: str) -> int:
 
 
 def _token(name: str) -> int:
-    from service.callers import new_token
+    from service.identities import new_token
 
     try:
         token = new_token(name)
@@ -130,7 +130,7 @@ def _serve(settings: Settings) -> int:
     import uvloop
 
     from service.app import StartFailed, serve
-    from service.callers import CallersRefused
+    from service.identities import CallersRefused
     from service.logs import configure_logs
     from service.memory import keep_freed_blocks
     from service.profile import ProfileRefused

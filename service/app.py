@@ -15,6 +15,8 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
+from denoised.contract import DECODER_FILE, ENCODER_FILE
+from service.admin import admin_routes
 from service.admission import Admission, Limits
 from service.batcher import Batcher, BatcherOptions
 from service.codec_pool import CodecPool
@@ -32,6 +34,7 @@ from service.metrics import Metrics
 from service.pipeline import Denoiser
 from service.profile import Profile, read_profile
 from service.registry import Model, Registry, load_models
+from service.reload import Reloader, ReloadOptions
 from service.rpc import SERVICE_NAME, DenoiseMethods, RpcLimits
 from service.scheduler import Scheduler
 from service.security import Security
@@ -101,16 +104,37 @@ class Service:
         )
         self._security = Security(settings, clock=clock, metrics=self._metrics)
         self._health = health.aio.HealthServicer()
+        self._periodic: list[asyncio.Task[None]] = []
+        self._server: grpc.aio.Server | None = None
+        self._forget: list[Callable[[], None]] = []
+        self._models = Reloader(
+            settings.models_dir,
+            default_name=settings.default_model,
+            precision=settings.precision,
+            name_pattern=settings.model_names,
+            engine_options=self._engine_options,
+            options=ReloadOptions(
+                memory_bytes=settings.models_memory_bytes,
+                slower_factor=settings.slower_model_factor,
+                poll_s=settings.models_poll_s,
+            ),
+            add=self._add,
+            remove=self._remove,
+            swapped=self._swapped,
+            metrics=self._metrics,
+        )
         self._http = HttpServer(
             build_http_app(
                 metrics=self._metrics,
                 is_ready=lambda: self._lifecycle.state is State.SERVING,
                 stuck_lane_count=lambda: self._batcher.stuck_lane_count,
+                further=admin_routes(
+                    self._models,
+                    is_admin=self._security.is_admin,
+                    is_ready=lambda: self._lifecycle.state is State.SERVING,
+                ),
             )
         )
-        self._periodic: list[asyncio.Task[None]] = []
-        self._server: grpc.aio.Server | None = None
-        self._models: Registry | None = None
 
     async def start(self) -> tuple[int, int]:
         """Opens the ports, loads and warms the models; returns (gRPC port, HTTP port) once requests are taken.
@@ -144,7 +168,8 @@ class Service:
         await server.start()
         self._batcher.start()
         self._periodic += [asyncio.create_task(self._tick()), asyncio.create_task(self._security.watch())]
-        self._models = await self._load()
+        self._models.begin(await self._load())
+        self._periodic.append(asyncio.create_task(self._models.watch()))
         _spare_collector()
         self._enter(State.SERVING)
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
@@ -181,7 +206,7 @@ class Service:
         self._enter(State.STOPPED)
         _log.info("stopped")
 
-    async def _load(self) -> Registry:
+    async def _load(self) -> list[Model]:
         """Loads models one by one, off the event loop, so that health is answered meanwhile and a stop is heard."""
         settings = self._settings
         loading = load_models(
@@ -199,7 +224,7 @@ class Service:
         finally:
             # Whoever stops does not wait here for the model at hand, which would hold up the event loop.
             loader.shutdown(wait=False)
-        return Registry(models, default_name=settings.default_model)
+        return models
 
     def _add(self, model: Model) -> None:
         self._costs.add_model(model.key, self._cost_of(model))
@@ -218,9 +243,26 @@ class Service:
             digest=model.digest,
         )
 
+    def _remove(self, key: tuple[str, str]) -> None:
+        """Nothing uses it any more."""
+        for each in (key, (*key, ENCODER_FILE), (*key, DECODER_FILE)):
+            self._batcher.remove_engine(each)
+            self._costs.forget(each)
+        self._metrics.model_memory_bytes.pop(key, None)
+        for labels in [labels for labels in self._metrics.model_info if labels[:2] == key]:
+            del self._metrics.model_info[labels]
+
+    def _swapped(self) -> None:
+        """Other models are served."""
+        for forget in self._forget:
+            forget()
+
     def _cost_of(self, model: Model) -> ModelCost:
-        """As measured before where there is a profile, else at the pace of its warm-up."""
-        if self._profile is not None:
+        """As measured before where there is a profile, else at the pace of its warm-up.
+
+        A version that comes while the service runs can't be in the profile that it started with.
+        """
+        if self._profile is not None and self._lifecycle.state is State.STARTING:
             return self._profile.cost_of(model.key, model.digest)
         assert model.warm_batch is not None
         return ModelCost(_seconds_per_pixel(model.warm_batch))
@@ -300,6 +342,7 @@ class Service:
                 interpolation_step_count=settings.interpolation_step_count,
             ),
         )
+        self._forget.append(methods.forget)
         calls = Calls(
             lifecycle=self._lifecycle,
             in_flight=self._in_flight,
@@ -315,8 +358,7 @@ class Service:
 
     def _registry(self) -> Registry:
         """The loaded models; only asked for while serving, because calls are refused before that."""
-        assert self._models is not None
-        return self._models
+        return self._models.registry
 
     async def _set_health(self, status: int) -> None:
         for name in ("", SERVICE_NAME):

@@ -134,6 +134,10 @@ class Batcher:
         """Makes ``model`` a valid part of a group."""
         self._engines[model] = engine
 
+    def remove_engine(self, model: Hashable) -> None:
+        """Nothing asks for ``model`` any more, and nothing of it waits or runs."""
+        self._engines.pop(model, None)
+
     def backlog_s(self, client: Client, service_class: ServiceClass) -> float:
         """Predicted seconds of lane time before work that this client offers now would run."""
         queued_s = self._scheduler.backlog_s(client.share, service_class)

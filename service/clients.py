@@ -5,7 +5,7 @@ from typing import Any, Final, TypeAlias
 import grpc
 import structlog
 
-from service.callers import Callers, Pass
+from service.identities import Identities, Pass
 from service.submission import Client
 
 # Generic for the type checker alone, hence the text.
@@ -21,7 +21,7 @@ _CERTIFICATE_NAME_KEYS: Final = ("x509_subject_alternative_name", "x509_common_n
 class Clients:
     """Clients by their calls."""
 
-    def __init__(self, callers: Callers | None = None, *, have_certificates: bool = False) -> None:
+    def __init__(self, callers: Identities | None = None, *, have_certificates: bool = False) -> None:
         """Without ``callers`` anybody may call, and is known by a certificate where clients show one, else by address.
 
         Args:
@@ -63,7 +63,7 @@ class Clients:
         client.enter(size_bytes)
         return client
 
-    def _pass_of(self, context: Context, callers: Callers) -> Pass:
+    def _pass_of(self, context: Context, callers: Identities) -> Pass:
         for key, value in context.invocation_metadata() or ():
             if key == _METADATA_KEY and isinstance(value, str) and value[: len(_SCHEME)].lower() == _SCHEME:
                 return callers.of_token(value[len(_SCHEME) :].strip())

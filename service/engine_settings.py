@@ -14,4 +14,5 @@ def engine_options_of(settings: Settings) -> EngineOptions:
         batch_pixel_count=settings.batch_pixels,
         provider=settings.provider,
         gpu_memory_bytes=settings.gpu_memory_bytes,
+        largest_file_bytes=settings.model_file_bytes,
     )

@@ -153,12 +153,16 @@ class Express:
 
     def _prepare(self, order: RawOrder) -> "_Prepared":
         if len(self._prepared) >= _PREPARED_COUNT:
-            self._show()
-            self._prepared.clear()
+            self.forget()
         group = order.geometry.group
         expected_s = self._costs.predict_s(group.model, group.height_px, group.width_px)
         way = self._prepared[order] = _Prepared(order, self._input, expected_s)
         return way
+
+    def forget(self) -> None:
+        """Other models are served from now on: what was prepared for those that left keeps them no longer."""
+        self._show()
+        self._prepared.clear()
 
     def _show(self) -> None:
         """What is the same for every image of an order is counted when somebody looks."""

@@ -1,6 +1,6 @@
-"""Metrics and health over plain HTTP, for Prometheus and probes. Answers from state; computes nothing."""
+"""Metrics and health over plain HTTP, for Prometheus and probes, and what else is given. Answers from state."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from aiohttp import web
 
@@ -10,11 +10,16 @@ _EXPOSITION_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 def build_http_app(
-    *, metrics: Metrics, is_ready: Callable[[], bool], stuck_lane_count: Callable[[], int]
+    *,
+    metrics: Metrics,
+    is_ready: Callable[[], bool],
+    stuck_lane_count: Callable[[], int],
+    further: Iterable[web.RouteDef] = (),
 ) -> web.Application:
     """``/metrics``; ``/healthz`` (the event loop turns, no lane hangs); ``/readyz`` (200 while requests are taken).
 
-    A lane that hangs can't be mended from inside; a probe that fails gets the process restarted.
+    A lane that hangs can't be mended from inside; a probe that fails gets the process restarted. ``further`` routes are
+    served beside these.
     """
 
     async def exposition(_: web.Request) -> web.Response:
@@ -29,7 +34,7 @@ def build_http_app(
         return web.Response(text="ready\n") if is_ready() else web.Response(status=503, text="not ready\n")
 
     app = web.Application()
-    app.add_routes([web.get("/metrics", exposition), web.get("/healthz", live), web.get("/readyz", ready)])
+    app.add_routes([web.get("/metrics", exposition), web.get("/healthz", live), web.get("/readyz", ready), *further])
     return app
 
 

@@ -225,6 +225,9 @@ class Metrics:
         self.model_memory_bytes: Labelled[tuple[str, str], Gauge] = make.gauges(
             "denoised_model_memory_bytes", "Memory of a loaded model, measured at load.", ("model", "version")
         )
+        self.model_share: Labelled[tuple[str, str], Gauge] = make.gauges(
+            "denoised_model_share", "Share of the requests without a version that a model gets.", ("model", "version")
+        )
         self.reloads = make.counters(
             "denoised_reloads",
             "What was read again while the service ran, and whether it was taken.",

@@ -96,6 +96,7 @@ READINGS: Final[Mapping[str, str]] = {
     "too little CPU, or something blocks the event loop.",
     "denoised_model_info": "Which networks, by digest: two digests of one version among replicas is a bad roll-out.",
     "denoised_model_memory_bytes": "What each network added at load; the first one pays for the shared arena.",
+    "denoised_model_share": "Which version is stable (1, or the rest), and which is the canary.",
     "denoised_reloads_total": "`refused` above 0: a certificate, a file of callers or a model was not taken, and the "
     "log says why; what was there before goes on.",
     "denoised_state": "`serving` is 1 when it takes requests; `draining` for long: a call that does not end.",

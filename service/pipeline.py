@@ -132,6 +132,10 @@ class Denoiser:
         """Room for bytes that come in parts and are an image once they are all there. Raises as :meth:`start`."""
         return self._admission.reserve(size_bytes)
 
+    def forget(self) -> None:
+        """Other models are served from now on."""
+        self._express.forget()
+
     def close(self, job: Job) -> None:
         """Its call is over, answered or not: what has not run is dropped, its room is free once nothing uses it."""
         if job.running is None:

@@ -1,10 +1,12 @@
-"""The models that are loaded: found in the store, checked, warmed, chosen by name and version."""
+"""The models that are loaded: found in the store, checked, warmed, chosen by name, version and label."""
 
 import resource
-from collections.abc import Generator, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
+from types import MappingProxyType
+from typing import Final
 
 from denoised.contract import (
     DECODER_FILE,
@@ -19,7 +21,7 @@ from service.errors import ModelUnknown
 from service.settings import PrecisionChoice
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Model:
     """A loaded model.
 
@@ -55,11 +57,58 @@ class Model:
         return (*self.key, DECODER_FILE)
 
 
-class Registry:
-    """Models by name and version."""
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """What requests without a version get of one model.
 
-    def __init__(self, models: Sequence[Model], *, default_name: str) -> None:
-        """Raises ModelRefused when the default is not among them."""
+    Attributes:
+        stable: the version; None is the newest.
+        canary: one that some get instead; None is none.
+        canary_weight: their share, 0..1.
+    """
+
+    stable: str | None = None
+    canary: str | None = None
+    canary_weight: float = 0.0
+
+
+STABLE: Final = "stable"
+CANARY: Final = "canary"
+_NO_LABELS: Final = Labels()
+Key = tuple[str, str]
+
+
+@dataclass(slots=True)
+class _Choice:
+    """What requests without a version get; ``owed`` is what the canary is behind its share, in requests."""
+
+    stable: Model
+    canary: Model | None
+    weight: float
+    owed: float = 0.0
+
+
+class Registry:
+    """Models by name and version, and what is meant where no version is given. A change makes another registry."""
+
+    def __init__(
+        self,
+        models: Sequence[Model],
+        *,
+        default_name: str,
+        labels: Mapping[str, Labels] = MappingProxyType({}),
+        withdrawn: Collection[Key] = (),
+    ) -> None:
+        """
+        Args:
+            models: at least one of the default name.
+            default_name: of requests that name none.
+            labels: by name. One that names a version which is not loaded, or withdrawn, is as if it were not there.
+            withdrawn: versions that are only served to those who ask for them by number.
+
+        Raises:
+            ModelRefused: the default is not among the models.
+        """
         self._versions: dict[str, dict[str, Model]] = {}
         for model in models:
             self._versions.setdefault(model.contract.name, {})[model.contract.version] = model
@@ -69,6 +118,10 @@ class Registry:
                 "set DENOISED_DEFAULT_MODEL to one of these, or let DENOISED_MODEL_NAMES match it"
             )
         self.default_name = default_name
+        self._choices = {
+            name: _choice(versions, labels.get(name, _NO_LABELS), {v for n, v in withdrawn if n == name})
+            for name, versions in self._versions.items()
+        }
 
     def all(self) -> list[Model]:
         """By name, then by version, oldest first."""
@@ -77,7 +130,7 @@ class Registry:
         ]
 
     def get(self, name: str, version: str) -> Model:
-        """The model; an empty name means the default one, an empty version the newest.
+        """The model; an empty name means the default one, an empty version the stable one, a label what has it.
 
         Raises:
             ModelUnknown: it is not loaded.
@@ -86,12 +139,48 @@ class Registry:
         versions = self._versions.get(name)
         if versions is None:
             raise ModelUnknown(f"model {name!r} is not loaded; loaded: {', '.join(sorted(self._versions))}")
-        model = versions.get(version or max(versions, key=int))
+        choice = self._choices[name]
+        labelled = {"": choice.stable, STABLE: choice.stable, CANARY: choice.canary}
+        model = labelled.get(version) or versions.get(version)
         if model is None:
             raise ModelUnknown(
                 f"model {name!r} has no version {version!r} loaded; loaded: {', '.join(sorted(versions, key=int))}"
             )
         return model
+
+    def draw(self, name: str, version: str) -> tuple[Model, bool]:
+        """The model, and whether a request alike may get another one: without a version the canary has its share.
+
+        Raises:
+            ModelUnknown: it is not loaded.
+        """
+        model = self.get(name, version)
+        choice = self._choices[model.contract.name]
+        if version or choice.canary is None:
+            return model, False
+        choice.owed += choice.weight
+        if choice.owed < 1.0:
+            return model, True
+        choice.owed -= 1.0
+        return choice.canary, True
+
+    def shares(self) -> Mapping[Key, float]:
+        """What share of the requests without a version each model gets."""
+        shares = {model.key: 0.0 for model in self.all()}
+        for choice in self._choices.values():
+            shares[choice.stable.key] = 1.0 - choice.weight
+            if choice.canary is not None:
+                shares[choice.canary.key] = choice.weight
+        return shares
+
+
+def _choice(versions: Mapping[str, Model], labels: Labels, withdrawn: Collection[str]) -> _Choice:
+    eligible = {version: model for version, model in versions.items() if version not in withdrawn} or versions
+    stable = eligible.get(labels.stable or "") or eligible[max(eligible, key=int)]
+    canary = eligible.get(labels.canary or "")
+    if canary is None or canary is stable:
+        return _Choice(stable, None, 0.0)
+    return _Choice(stable, canary, labels.canary_weight)
 
 
 def load_models(
@@ -110,21 +199,33 @@ def load_models(
     Raises:
         ModelRefused: there is nothing to load, or a file can't be served.
     """
-    folders = sorted({path.parent for file_name in MODEL_FILES.values() for path in store.glob(f"*/*/{file_name}")})
-    folders = [folder for folder in folders if fnmatchcase(folder.parent.name, name_pattern)]
+    folders = [folder for folder in version_folders(store) if fnmatchcase(folder.parent.name, name_pattern)]
     if not folders:
         name = "<name>" if name_pattern == "*" else name_pattern
         raise ModelRefused(
             f"the model store {store} holds no {name}/<version>/{MODEL_FILE}; "
             "set DENOISED_MODELS_DIR to one that does, or fill it with: python -m training export RUN --to DIR"
         )
-    paths = [_file_in(folder, precision) for folder in folders]
+    paths = [file_in(folder, precision) for folder in folders]
     _require_present(paths, precision)
     for path in paths:
-        yield _load(path, options)
+        yield load_model(path, options)
 
 
-def _file_in(folder: Path, precision: PrecisionChoice) -> Path:
+def version_folders(store: Path) -> list[Path]:
+    """Every ``<store>/<name>/<version>/`` that holds a model, in order. What is being published has a hidden name."""
+    return sorted(
+        {
+            path.parent
+            for file_name in MODEL_FILES.values()
+            for path in store.glob(f"*/*/{file_name}")
+            if not any(part.startswith(".") for part in (path.parent.name, path.parent.parent.name))
+        }
+    )
+
+
+def file_in(folder: Path, precision: PrecisionChoice) -> Path:
+    """The file of a version's folder that is served; it need not be there."""
     if precision == "int8-where-present":
         precision = "int8" if (folder / INT8_MODEL_FILE).is_file() else "fp32"
     return folder / MODEL_FILES[precision]
@@ -145,7 +246,12 @@ def _require_present(paths: Sequence[Path], precision: PrecisionChoice) -> None:
     raise ModelRefused(f"DENOISED_PRECISION is {precision}, and {models} has no {missing[0].name}: {remedy}")
 
 
-def _load(path: Path, options: EngineOptions) -> Model:
+def load_model(path: Path, options: EngineOptions) -> Model:
+    """One file of the store, checked and warmed.
+
+    Raises:
+        ModelRefused: it can't be served.
+    """
     before_bytes = _resident_bytes()
     engine = OnnxEngine(path, options)
     key = (engine.contract.name, engine.contract.version)

@@ -99,6 +99,11 @@ class DenoiseMethods:
             },
         )
 
+    def forget(self) -> None:
+        """Other models are served from now on: nothing that is remembered holds on to those that left."""
+        self._recipes.forget()
+        self._denoiser.forget()
+
     async def _denoise(self, message: bytes, context: Context) -> bytes:
         split = wire.split_request(message)
         client = self._clients.of(context)

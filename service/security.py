@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import grpc
 import structlog
 
-from service.callers import Callers, CallersRefused, read_callers
 from service.clients import Clients
 from service.errors import Unauthenticated
+from service.identities import CallersRefused, Identities, read_callers
 from service.metrics import Metrics, Reloaded, ReloadOutcome
 from service.settings import Settings, is_local
 from service.tls import CertificateRefused, Certificates, TlsFiles
@@ -41,11 +41,11 @@ class Security:
             watch = FileWatch(files.paths())
             self._certificates = Certificates(files)
             self._watched.append(_Watched(Reloaded.CERTIFICATE, watch, self._reload_certificate))
-        self._callers: Callers | None = None
+        self._callers: Identities | None = None
         self._callers_file = settings.callers_file
         if settings.callers_file is not None:
             watch = FileWatch([settings.callers_file])
-            self._callers = Callers(settings.callers_file, clock)
+            self._callers = Identities(settings.callers_file, clock)
             self._watched.append(_Watched(Reloaded.CALLERS, watch, self._reload_callers))
         self.clients = Clients(self._callers, have_certificates=settings.tls_client_ca_file is not None)
 

@@ -100,6 +100,20 @@ class Settings(BaseSettings):
         "start and to memory.",
     )
     default_model: str = Field(default="photo-base", description="Model of requests that name none.")
+    model_file_bytes: Annotated[int, Limit(effect="nothing; a larger file is not read, and its model refused")] = Field(
+        default=256 * _MIB, ge=1024, description="One file of a model."
+    )
+    models_memory_bytes: Annotated[
+        int, Limit(effect="nothing; a version that would take more is refused while the service runs")
+    ] = Field(
+        default=384 * _MIB, ge=_MIB, description="Memory of all networks once further versions are loaded beside them."
+    )
+    models_poll_s: float = Field(
+        default=5.0, ge=0, description="How often it is looked whether the store has changed. 0: at the start alone."
+    )
+    slower_model_factor: float = Field(
+        default=4.0, gt=1, description="A new version that takes this many times as long as the one served is refused."
+    )
 
     provider: Literal["cpu", "cuda"] = Field(default="cpu", description="Where networks run.")
     profile_file: Path | None = Field(

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 
-from service.callers import Pass
 from service.errors import ServiceError
+from service.identities import Pass
 from service.lanes import Tiles
 from service.scheduler import Ticket
 from service.types import ServiceClass

@@ -31,7 +31,7 @@ from denoised.contract import (
     ModelContract,
 )
 from denoised.seal import check_seal
-from service.engine.network import OnnxEngine
+from service.engine.network import OnnxEngine, read_file
 from service.engine.options import EngineOptions, ModelRefused
 from service.engine.sessions import open_session
 from service.types import Units
@@ -133,7 +133,7 @@ def load_halves(folder: Path, whole: OnnxEngine, options: EngineOptions) -> Halv
 def _opened(path: Path, contract: ModelContract, options: EngineOptions) -> tuple[ort.InferenceSession, str]:
     """The file's session and digest."""
     try:
-        model_bytes = path.read_bytes()
+        model_bytes = read_file(path, options)
     except OSError as error:
         raise ModelRefused(
             f"{path} can't be read: {error.strerror}. {contract.name} says that it can "

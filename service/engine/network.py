@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 import numpy as np
 
@@ -22,6 +22,8 @@ from denoised.seal import check_seal
 from service.engine.options import EngineOptions, ModelRefused
 from service.engine.sessions import open_session
 from service.types import Units
+
+_USUAL_UNIT_PIXELS: Final = 256 * 256
 
 
 class Engine(Protocol):
@@ -74,11 +76,12 @@ class OnnxEngine:
         """Reads the file and its contract; does not run it yet.
 
         Raises:
-            ModelRefused: no file, one that was changed since its export, no contract, outputs other than its
-                contract's, a provider that isn't there, or ONNX Runtime can't load it.
+            ModelRefused: no file, one that is too large or was changed since its export, operators or weights that
+                are not served, no contract, outputs other than its contract's, a provider that isn't there, or ONNX
+                Runtime can't load it.
         """
         try:
-            model_bytes = path.read_bytes()
+            model_bytes = read_file(path, options)
         except OSError as error:
             raise ModelRefused(f"cannot read {path}: {error.strerror}") from error
         self.digest = hashlib.sha256(model_bytes).hexdigest()
@@ -160,6 +163,11 @@ class OnnxEngine:
             self.run(units[:1], lane=-1)
         return TimedBatch(*timed, seconds)
 
+    def unit_seconds_per_pixel(self) -> float:
+        """How long one unit of usual size takes on one lane, for each of its pixels; measured now, beside what runs."""
+        height_px, width_px = min(self.unit_shapes(), key=lambda shape: abs(math.prod(shape) - _USUAL_UNIT_PIXELS))
+        return self._seconds(self._zeros(height_px, width_px, 1), 0) / (height_px * width_px)
+
     def _seconds(self, units: Units, lane: int) -> float:
         start_s = time.perf_counter()
         self.run(units, lane=lane)
@@ -167,6 +175,23 @@ class OnnxEngine:
 
     def _zeros(self, height_px: int, width_px: int, count: int) -> Units:
         return np.zeros((count, self.contract.channels, height_px, width_px), np.float32)
+
+
+def read_file(path: Path, options: EngineOptions) -> bytes:
+    """Never more than is allowed, whatever the file becomes meanwhile.
+
+    Raises:
+        ModelRefused: it is larger.
+        OSError: it can't be read.
+    """
+    largest_bytes = options.largest_file_bytes
+    with path.open("rb") as file:
+        model_bytes = file.read(largest_bytes + 1)
+    if len(model_bytes) > largest_bytes:
+        raise ModelRefused(
+            f"{path} has more than {largest_bytes} bytes; raise DENOISED_MODEL_FILE_BYTES if it is meant to"
+        )
+    return model_bytes
 
 
 def _size(batch: tuple[int, int, int]) -> tuple[int, int, int]:

@@ -8,6 +8,7 @@ Provider = Literal["cpu", "cuda"]
 # The lane that has all cores. A unit that is alone on an idle service runs there.
 WIDE_LANE: Final = -1
 _GIB: Final = 1024**3
+LARGEST_FILE_BYTES: Final = _GIB // 4
 
 
 class ModelRefused(Exception):
@@ -25,6 +26,7 @@ class EngineOptions:
         batch_pixel_count: a batch holds at most this many pixels, halos included, or one unit. Memory follows it.
         provider: where networks run.
         gpu_memory_bytes: limit of ONNX Runtime's arena on a GPU; its libraries take more beside it.
+        largest_file_bytes: of a model file; a larger one is not even read.
     """
 
     lane_count: int
@@ -33,9 +35,17 @@ class EngineOptions:
     batch_pixel_count: int = 256 * 256
     provider: Provider = "cpu"
     gpu_memory_bytes: int = 2 * _GIB
+    largest_file_bytes: int = LARGEST_FILE_BYTES
 
     def __post_init__(self) -> None:
-        for name in ("lane_count", "threads_per_lane", "wide_thread_count", "batch_pixel_count", "gpu_memory_bytes"):
+        for name in (
+            "lane_count",
+            "threads_per_lane",
+            "wide_thread_count",
+            "batch_pixel_count",
+            "gpu_memory_bytes",
+            "largest_file_bytes",
+        ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.provider == "cuda" and self.lane_count != 1:
@@ -56,6 +66,7 @@ def engine_options(
     batch_pixel_count: int,
     provider: Provider = "cpu",
     gpu_memory_bytes: int = 2 * _GIB,
+    largest_file_bytes: int = LARGEST_FILE_BYTES,
 ) -> EngineOptions:
     """The lanes by rule: on a CPU as many as the cores hold, on a GPU one; the wide lane takes all cores.
 
@@ -71,4 +82,5 @@ def engine_options(
         batch_pixel_count=batch_pixel_count,
         provider=provider,
         gpu_memory_bytes=gpu_memory_bytes,
+        largest_file_bytes=largest_file_bytes,
     )

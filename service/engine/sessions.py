@@ -14,6 +14,8 @@ from typing import Any, Final
 
 import onnxruntime as ort
 
+from denoised.contract import ContractError
+from service.engine.graph import check_graph
 from service.engine.options import EngineOptions, ModelRefused, Provider
 
 # Its Linux builds report to their maker by default; a service sends nothing that it was not asked to send.
@@ -35,7 +37,7 @@ def open_session(path: Path, model_bytes: bytes, options: EngineOptions, *, thre
 
     Raises:
         ModelRefused: the provider isn't installed, can't start, can't run all of the network, or the bytes are no
-            model.
+            model, or one that holds what is not served.
     """
     wanted = _PROVIDER_NAMES[options.provider]
     installed = ort.get_available_providers()
@@ -45,6 +47,10 @@ def open_session(path: Path, model_bytes: bytes, options: EngineOptions, *, thre
             "install the one for GPUs (pip install 'denoised[service-gpu]', without onnxruntime beside it), "
             "or set DENOISED_PROVIDER=cpu"
         )
+    try:
+        check_graph(model_bytes)
+    except ContractError as error:
+        raise ModelRefused(f"{path}: {error}") from error
     _share_arena()
     try:
         session = ort.InferenceSession(

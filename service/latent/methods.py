@@ -8,10 +8,10 @@ import numpy as np
 
 from denoised.v1 import denoised_pb2 as pb
 from service import convert, wire
-from service.callers import capped
 from service.clients import Clients, Context
 from service.deadlines import Deadlines
 from service.errors import ImageTooLarge
+from service.identities import capped
 from service.latent import answers
 from service.latent.coder import Coder, Visit, Visitor
 from service.latent.messages import Chosen, Limits, Requests, Target

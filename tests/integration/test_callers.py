@@ -1,7 +1,7 @@
 """Callers of a running service: who is let in, what they get, and what a changed file does to calls under way."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
@@ -9,11 +9,11 @@ from queue import SimpleQueue
 import grpc
 import numpy as np
 import pytest
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2
 
 from denoised import AccessDeniedError, Client, DenoisedError, OverloadedError, RetryPolicy, Tls
 from denoised.v1 import denoised_pb2 as pb
-from service.callers import NewToken, new_token
+from service.identities import NewToken, new_token
 from tests.certificates import Authority
 from tests.integration import harness
 from tests.integration.harness import CHANNEL_OPTIONS, RunningService, connected, until
@@ -114,8 +114,12 @@ def test_a_wrong_token_is_an_error_of_its_own_in_the_client(guarded: Guarded) ->
 
 def test_health_asks_nobody(guarded: Guarded) -> None:
     with grpc.insecure_channel(guarded.service.grpc_target, CHANNEL_OPTIONS) as channel:
-        stub = health_pb2_grpc.HealthStub(channel)
-        answer = stub.Check(health_pb2.HealthCheckRequest())
+        check: Callable[..., health_pb2.HealthCheckResponse] = channel.unary_unary(
+            "/grpc.health.v1.Health/Check",
+            request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
+            response_deserializer=health_pb2.HealthCheckResponse.FromString,
+        )
+        answer = check(health_pb2.HealthCheckRequest())
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
 

@@ -24,6 +24,8 @@ def test_every_metric_of_the_registry_has_a_row_with_its_type_and_its_labels() -
     metrics.images["name", "1"].inc()
     metrics.model_info["name", "1", "digest"].set(1)
     metrics.model_memory_bytes["name", "1"].set(1)
+    metrics.model_share["name", "1"].set(1)
+    metrics.latent_images["name", "1", "Encode"].inc()
     metrics.state["serving"].set(1)
     shown = {}
     for family in registry.collect():

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from service.callers import Callers, CallersRefused, capped, new_token, read_callers
 from service.errors import QuotaExceeded, Unauthenticated
+from service.identities import CallersRefused, Identities, capped, new_token, read_callers
 from service.types import ServiceClass
 
 ALICE, BOB = new_token("alice"), new_token("bob")
@@ -28,11 +28,11 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def callers(path: Path) -> Callers:
-    return Callers(path, time.monotonic)
+def callers(path: Path) -> Identities:
+    return Identities(path, time.monotonic)
 
 
-def test_a_token_leads_to_its_caller(callers: Callers) -> None:
+def test_a_token_leads_to_its_caller(callers: Identities) -> None:
     assert callers.of_token(ALICE.token).caller.name == "alice"
     assert callers.of_token(BOB.token).caller.name == "bob"
 
@@ -53,7 +53,7 @@ def test_a_token_leads_to_its_caller(callers: Callers) -> None:
         "alice.\udcff",
     ],
 )
-def test_any_other_is_nobodys(token: str, callers: Callers) -> None:
+def test_any_other_is_nobodys(token: str, callers: Identities) -> None:
     with pytest.raises(Unauthenticated, match="unknown or was revoked"):
         callers.of_token(token)
 
@@ -75,7 +75,7 @@ def test_a_name_that_logs_could_be_misled_by_gets_no_token(name: str) -> None:
 
 def test_a_certificate_leads_to_its_caller(path: Path) -> None:
     write(path, "[callers.alice]\ncertificate_names = ['alice.example', 'alice']")
-    callers = Callers(path, time.monotonic)
+    callers = Identities(path, time.monotonic)
     assert callers.of_certificate(["other", "alice"]).caller.name == "alice"
     with pytest.raises(Unauthenticated, match="'mallory'"):
         callers.of_certificate(["mallory"])
@@ -116,7 +116,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         read_callers(tmp_path / "none.toml")
 
 
-def test_a_token_that_left_the_file_is_revoked_where_it_was_let_in_already(callers: Callers, path: Path) -> None:
+def test_a_token_that_left_the_file_is_revoked_where_it_was_let_in_already(callers: Identities, path: Path) -> None:
     alice, bob = callers.of_token(ALICE.token), callers.of_token(BOB.token)
     callers.take(read_callers(write(path, table("bob", BOB.sha256))))
     with pytest.raises(Unauthenticated):
@@ -127,7 +127,7 @@ def test_a_token_that_left_the_file_is_revoked_where_it_was_let_in_already(calle
     assert callers.of_token(BOB.token) is bob
 
 
-def test_while_one_token_replaces_another_both_hold(callers: Callers, path: Path) -> None:
+def test_while_one_token_replaces_another_both_hold(callers: Identities, path: Path) -> None:
     new = new_token("alice")
     old_pass = callers.of_token(ALICE.token)
     callers.take(read_callers(write(path, table("alice", ALICE.sha256, new.sha256))))
@@ -140,7 +140,7 @@ def test_while_one_token_replaces_another_both_hold(callers: Callers, path: Path
 
 def test_a_change_forgives_no_debt(path: Path) -> None:
     write(path, table("alice", ALICE.sha256, more="pixels_per_s = 1.0"))
-    callers = Callers(path, lambda: 0.0)
+    callers = Identities(path, lambda: 0.0)
     allowance = callers.of_token(ALICE.token).caller.allowance
     allowance.take_pixels(100)
     callers.take(read_callers(write(path, table("alice", ALICE.sha256, more="pixels_per_s = 2.0"))))
@@ -150,7 +150,7 @@ def test_a_change_forgives_no_debt(path: Path) -> None:
 
 def test_a_certificate_name_that_goes_to_another_takes_nothing_along(path: Path) -> None:
     write(path, "[callers.alice]\ncertificate_names = ['x']")
-    callers = Callers(path, time.monotonic)
+    callers = Identities(path, time.monotonic)
     before = callers.of_certificate(["x"])
     callers.take(read_callers(write(path, "[callers.bob]\ncertificate_names = ['x']")))
     assert callers.of_certificate(["x"]).caller.name == "bob"

@@ -122,7 +122,7 @@ class NewToken:
     sha256: str
 
 
-class Callers:
+class Identities:
     """All who may call."""
 
     def __init__(self, path: Path, clock: Callable[[], float]) -> None:
