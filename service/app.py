@@ -410,6 +410,10 @@ def channel_options(settings: Settings) -> list[tuple[str, int]]:
         ("grpc.max_receive_message_length", settings.message_bytes),
         ("grpc.max_send_message_length", settings.message_bytes),
         ("grpc.max_concurrent_streams", settings.concurrent_streams),
+        # Up to the first nothing is refused, and from the second on all is; between them gRPC would throw dice.
+        ("grpc.max_metadata_size", settings.metadata_bytes),
+        ("grpc.absolute_max_metadata_size", settings.metadata_bytes),
+        ("grpc.max_connection_idle_ms", milliseconds(settings.max_connection_idle_s)),
         ("grpc.max_connection_age_ms", milliseconds(settings.max_connection_age_s)),
         # What runs when a connection has its age may run to its deadline, and its answer must leave.
         ("grpc.max_connection_age_grace_ms", milliseconds(settings.longest_timeout_s + LAST_BYTES_S)),

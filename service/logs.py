@@ -10,6 +10,7 @@ from service.settings import Settings
 
 _log = structlog.get_logger()
 
+LONGEST_VALUE: Final = 2000
 _GRPC_LOGGER: Final = "grpc._cython.cygrpc"
 # What grpc.aio logs, with a traceback, when a client hangs up while its answer is being written. The answer had been
 # handed over, so that no code of ours is told.
@@ -23,6 +24,7 @@ def configure_logs(settings: Settings) -> None:
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
+        _cut,
     ]
     if settings.log_format == "json":
         render: list[structlog.typing.Processor] = [
@@ -49,6 +51,14 @@ def configure_logs(settings: Settings) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level.upper())
+
+
+def _cut(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """A processor: what a client can make long does not fill the log. Tracebacks, which it can't, are made later."""
+    for key, value in event.items():
+        if isinstance(value, str) and len(value) > LONGEST_VALUE:
+            event[key] = f"{value[:LONGEST_VALUE]}... ({len(value)} characters)"
+    return event
 
 
 def _tell_of_clients_that_left(record: logging.LogRecord) -> bool:

@@ -181,6 +181,10 @@ class Settings(BaseSettings):
         default=256, ge=1, description="Calls at once on one connection."
     )
 
+    metadata_bytes: Annotated[
+        int, Limit(effect="the call ends with RESOURCE_EXHAUSTED without a reason, from gRPC itself")
+    ] = Field(default=8 * 1024, ge=1024, description="Metadata of one call.")
+
     queue_requests: Annotated[int, Limit(("QUEUE_FULL",))] = Field(
         default=512, ge=1, description="Images that wait for the network or run."
     )
@@ -223,6 +227,9 @@ class Settings(BaseSettings):
     )
     max_connection_age_s: Annotated[float, Limit(effect="nothing; a client connects anew and sees new replicas")] = (
         Field(default=300.0, gt=0, description="Age at which a connection is closed gently.")
+    )
+    max_connection_idle_s: Annotated[float, Limit(effect="nothing; a client connects anew with its next call")] = Field(
+        default=300.0, gt=0, description="Time after which a connection without calls is closed."
     )
 
     reflection: bool = Field(default=True, description="Whether gRPC reflection is on.")

@@ -52,6 +52,8 @@ CODES: Final[dict[type[ServiceError], int]] = {
     ModelFailed: Code.INTERNAL,
 }
 _UNKNOWN_TEXT: Final = "the service failed on this request; the cause is in its log under the request id"
+# Three times in a refusal's trailers, of which clients take 8 KiB by default.
+_LONGEST_MESSAGE: Final = 1000
 _OK: Final = Code.Name(Code.OK)
 _REQUEST_ID_KEY: Final = "x-request-id"
 _REQUEST_ID_FORM: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -64,16 +66,17 @@ def status_of(error: BaseException) -> Status:
             code=Code.INTERNAL, message=_UNKNOWN_TEXT, details=_pack(ErrorInfo(reason="INTERNAL", domain=ERROR_DOMAIN))
         )
     code = next(CODES[ancestor] for ancestor in type(error).__mro__ if ancestor in CODES)
+    text = str(error)
+    if len(text) > _LONGEST_MESSAGE:
+        text = f"{text[:_LONGEST_MESSAGE]}..."
     details: list[Message] = [ErrorInfo(reason=error.reason, domain=ERROR_DOMAIN, metadata=error.metadata)]
     if isinstance(error, InvalidArgument):
-        details.append(
-            BadRequest(field_violations=[BadRequest.FieldViolation(field=error.field, description=str(error))])
-        )
+        details.append(BadRequest(field_violations=[BadRequest.FieldViolation(field=error.field, description=text)]))
     if error.retry_after_s is not None:
         delay = Duration()
         delay.FromNanoseconds(int(error.retry_after_s * 1e9))
         details.append(RetryInfo(retry_delay=delay))
-    return Status(code=code, message=str(error), details=_pack(*details))
+    return Status(code=code, message=text, details=_pack(*details))
 
 
 class Calls:

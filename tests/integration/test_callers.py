@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 
+import click
 import grpc
 import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2
 
 from denoised import AccessDeniedError, Client, DenoisedError, OverloadedError, RetryPolicy, Tls
+from denoised.cli import main
 from denoised.v1 import denoised_pb2 as pb
 from service.identities import NewToken, new_token
 from tests.certificates import Authority
@@ -271,3 +273,41 @@ def test_a_class_is_capped_and_the_answer_is_the_same(guarded: Guarded) -> None:
         capped = stub.Denoise(urgent, metadata=guarded.header("night"))
         plain = stub.Denoise(_REQUEST, metadata=guarded.header("alice"))
     assert capped.image == plain.image
+
+
+def test_the_command_line_shows_its_token_and_trusts_what_it_is_told_to(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    authority, token = Authority(), new_token("alice")
+    ca, file, token_file = tmp_path / "ca.crt", tmp_path / "callers.toml", tmp_path / "token"
+    ca.write_bytes(authority.certificate)
+    token_file.write_text(f"{token.token}\n", encoding="ascii")
+    _write(file, {"alice": token})
+    certificate, key = authority.issue("denoised.example").write(tmp_path)
+    settings = {"tls_certificate_file": certificate, "tls_key_file": key, "callers_file": file}
+    with harness.running(tmp_path, lane_count=1, **settings) as service:
+        models = ["models", "--server", service.grpc_target, "--tls-ca", str(ca)]
+        named = [*models, "--tls-server-name", "denoised.example"]
+        assert main([*named, "--token-file", str(token_file)], standalone_mode=False) is None
+        assert "gaussian-base" in capsys.readouterr().out
+        with pytest.raises(click.ClickException, match="authorization: Bearer TOKEN"):
+            main(named, standalone_mode=False)
+        with pytest.raises(click.ClickException, match="--tls-server-name"):
+            main(models, standalone_mode=False)
+        with pytest.raises(click.UsageError, match="--tls-key"):
+            main([*named, "--tls-cert", str(certificate)], standalone_mode=False)
+
+
+def test_a_name_as_long_as_a_message_is_refused_in_a_few_words(guarded: Guarded) -> None:
+    long = pb.DenoiseRequest(options=pb.DenoiseOptions(model="x" * 1_000_000))
+    with connected(guarded.service.grpc_target) as stub:
+        refusal = refused(lambda: stub.Denoise(long, metadata=guarded.header("alice")))
+    assert (refusal.code, refusal.reason) == ("NOT_FOUND", "MODEL_UNKNOWN")
+    assert len(refusal.message) < 1100
+
+
+def test_metadata_that_is_too_long_ends_the_call_alone(guarded: Guarded) -> None:
+    with connected(guarded.service.grpc_target) as stub:
+        long = (*guarded.header("alice"), ("x-filler", "x" * 20_000))
+        assert refused(lambda: stub.Denoise(_REQUEST, metadata=long)).code == "RESOURCE_EXHAUSTED"
+        assert stub.Denoise(_REQUEST, metadata=guarded.header("alice")).image

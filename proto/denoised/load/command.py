@@ -145,7 +145,10 @@ def load(connection: Connection, json_file: Path | None, html_file: Path | None,
     from denoised.load.session import LoadOptions, carry_out, hand_over, plan_of
 
     if not connection.is_plain:
-        raise click.UsageError("load goes over plain text and without a token; leave out --tls and --token-file")
+        raise click.UsageError(
+            "load speaks plain text and shows no token; load the service from where it listens to these, without the "
+            "--tls options and --token-file"
+        )
     try:
         # click hands on what the decorators say
         plan = plan_of(cast("LoadOptions", {"server": connection.target, **options}))

@@ -225,3 +225,12 @@ def test_help_names_every_outcome_and_teaches_by_example() -> None:
     assert result.exit_code == 0
     assert all(outcome.value in " ".join(result.output.split()) for outcome in Outcome)
     assert result.output.count("denoised load --") >= 5
+
+
+def test_what_load_can_not_do_is_said_and_not_left_out(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("a.b", encoding="ascii")
+    for options in (["--tls"], ["--token-file", token]):
+        result = load(*options, target="localhost:1")
+        assert result.exit_code == 2
+        assert "load speaks plain text" in result.output

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import structlog
 
-from service.logs import configure_logs
+from service.logs import LONGEST_VALUE, configure_logs
 from service.settings import Settings
 
 
@@ -129,3 +129,11 @@ def test_configuring_again_replaces_what_was_there(configure: Any, capsys: pytes
     configure()
     structlog.get_logger().info("once")
     assert len(logged(capsys)) == 1
+
+
+def test_long_values_are_cut(configure: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    configure()
+    structlog.get_logger().info("refused", detail="x" * 1_000_000, count=3)
+    (entry,) = logged(capsys)
+    assert entry["detail"] == "x" * LONGEST_VALUE + "... (1000000 characters)"
+    assert entry["count"] == 3

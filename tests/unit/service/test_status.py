@@ -383,3 +383,11 @@ async def test_a_stream_whose_client_is_gone_is_counted_as_cancelled_and_not_ans
     assert server.answered_count("DenoiseStream", "OK") == 0
     (entry,) = logs
     assert (entry["log_level"], entry["request_id"], entry["detail"]) == ("info", "job-7", "gone")
+
+
+def test_a_long_message_is_cut() -> None:
+    """Messages name what was sent, and trailers have to fit what clients take."""
+    status = status_of(InvalidArgument(f"model {'x' * 1_000_000!r} is not loaded", field="options.model"))
+    assert status.message.startswith("model 'xxx")
+    assert status.message.endswith("...")
+    assert status.ByteSize() < 4096
