@@ -43,6 +43,12 @@ PROVOKED = {
     "IMAGE_UNDECODABLE": (_LIVE, "test_stream.py", "test_a_bad_item_fails_alone"),
     "IMAGE_UNSUPPORTED": (_LIVE, "test_kinds.py", "test_another_size_is_refused_with_both_sizes_and_the_remedy"),
     "INTERNAL": (_UNIT, "test_status.py", "test_an_unknown_failure_is_counted_as_internal_and_logged_with_its_cause"),
+    "LATENT_INVALID": (f"{_UNIT}/latent", "test_prior.py", "test_numbers_that_are_none_are_refused_and_pointed_at"),
+    "LATENT_OUT_OF_DISTRIBUTION": (
+        f"{_UNIT}/latent",
+        "test_prior.py",
+        "test_a_code_beyond_the_limit_is_refused_with_its_distance_and_the_remedy",
+    ),
     "MEMORY_BUDGET": (_LIVE, "test_limits.py", "test_memory_too_much_is_refused_and_what_fits_is_answered"),
     "MESSAGE_INVALID": (_UNIT, "test_stream.py", "test_an_item_whose_request_alone_is_malformed_fails_alone"),
     "MODEL_FAILED": (_UNIT, "test_batcher.py", "test_a_poisoned_unit_of_a_pack_fails_alone"),

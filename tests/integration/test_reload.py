@@ -160,7 +160,6 @@ class Load:
         self.count += 1
 
 
-@pytest.mark.slow
 def test_twenty_reloads_under_load_drop_nothing_and_every_answer_is_its_version_s(live: Live) -> None:
     versions = range(2, 2 + _RELOAD_COUNT)
     with Load(live.service.grpc_target) as load:
