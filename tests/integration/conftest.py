@@ -20,8 +20,8 @@ NARROW: Final = {
     "lane_count": 1,
     "batch_pixels": 1_900_000,
     "queue_requests": 16,
-    # The plug, and as much again as four units of 256 x 256.
-    "queue_pixels": 4 * 664 * 664 + 4 * 256 * 256,
+    # The plug, which is four units, and as much again as four units of 256 x 256.
+    "queue_pixels": 4 * 560 * 560 + 4 * 256 * 256,
     "memory_bytes": 17 * 2**20,
     "message_bytes": 4 * 2**20,
     "batch_image_count": 4,
@@ -29,7 +29,7 @@ NARROW: Final = {
 }
 # Less memory than a large image takes as a whole.
 FRUGAL: Final = {"lane_count": 2, "memory_bytes": 200_000_000, "message_bytes": 4 * 2**20}
-_PLUG_SIDE_PX: Final = 1100
+_PLUG_SIDE_PX: Final = 1024
 
 
 @pytest.fixture(scope="session")

@@ -66,7 +66,9 @@ def test_the_models_are_listed_with_the_server_s_limits(stub: DenoiseServiceStub
         contract.noise.clip,
         contract.license,
     )
-    assert (model.sigma_min, model.sigma_max) == (contract.noise.sigma_min, contract.noise.sigma_max)
+    # As 32-bit floats.
+    assert model.sigma_min == pytest.approx(contract.noise.sigma_min, rel=1e-6)
+    assert model.sigma_max == pytest.approx(contract.noise.sigma_max, rel=1e-6)
     assert (listed.limits.message_bytes, listed.limits.image_pixels, listed.limits.batch_image_count) == (
         16 * 2**20,
         64_000_000,
