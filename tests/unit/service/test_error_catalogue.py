@@ -42,6 +42,6 @@ def test_every_reason_that_the_client_gives_itself_is_listed() -> None:
     for path in (_ROOT / "proto" / "denoised").glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.keyword) and node.arg == "reason" and isinstance(node.value, ast.Constant):
-                given.add(node.value.value)
+                given.add(str(node.value.value))
     listed = {row[0] for row in cells(error_page())}
     assert given - listed == set()

@@ -56,7 +56,7 @@ def test_before_and_after_stand_side_by_side(tmp_path: Path) -> None:
 
     def answer(noisy: NDArray[np.uint8]) -> NDArray[np.uint8]:
         asked.append(noisy)
-        return astronaut.samples
+        return np.asarray(astronaut.samples, np.uint8)
 
     sheets.write_before_after(tmp_path / "portrait.png", answer)
 
