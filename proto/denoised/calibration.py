@@ -7,7 +7,7 @@ Pure NumPy; the statistics themselves are in ``denoised.statistics``.
 import base64
 import binascii
 from bisect import bisect_left, bisect_right
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isnan
 from typing import get_args
@@ -105,19 +105,7 @@ class Calibration:
                 this very value, such as no clipped sample at all. A number drawn for each image makes a histogram
                 of quantiles flat even there.
         """
-        row, probabilities = self._row(statistic, sigma), self.probabilities
-        if isnan(value):
-            return 1.0
-        below, above = bisect_left(row, value), bisect_right(row, value)
-        if below < above:
-            least, greatest = probabilities[below], probabilities[above - 1]
-            return least + (greatest - least) * tie_position
-        if below == 0:
-            return 0.0
-        if below == len(row):
-            return 1.0
-        part = (value - row[below - 1]) / (row[below] - row[below - 1])
-        return probabilities[below - 1] + part * (probabilities[below] - probabilities[below - 1])
+        return rank(self.row(statistic, sigma), self.probabilities, value, tie_position=tie_position)
 
     def value_at(self, statistic: str, probability: float, sigma: float) -> float:
         """The value below which this share of comparable images lies: the threshold that belongs to a quantile.
@@ -126,14 +114,14 @@ class Calibration:
             statistic, sigma: as for :meth:`quantile_of`.
             probability: 0..1.
         """
-        return float(np.interp(probability, self.probabilities, self._row(statistic, sigma)))
+        return float(np.interp(probability, self.probabilities, self.row(statistic, sigma)))
 
     def energy_model(self) -> EnergyModel:
         """The constants of the energy, decoded; make it once for each model."""
         return EnergyModel(self.likelihood, self.reconstruction_sigma, self._code_density())
 
-    def _row(self, statistic: str, sigma: float) -> list[float]:
-        """A statistic's quantiles at a noise level; beyond the outermost levels theirs."""
+    def row(self, statistic: str, sigma: float) -> list[float]:
+        """A statistic's quantiles at a noise level, one for each probability; beyond the outermost levels theirs."""
         if statistic not in self.quantiles:
             known = ", ".join(sorted(self.quantiles)) or "none, the model is not calibrated"
             raise ValueError(f"no quantiles of {statistic!r} were measured; there are: {known}")
@@ -161,6 +149,26 @@ class Calibration:
         if not (length and np.isfinite(mean).all() and np.isfinite(packed).all() and (diagonal > 0.0).all()):
             raise ValueError("its numbers must be finite, and the whitening's diagonal positive")
         return CodeDensity(mean, whitening)
+
+
+def rank(row: Sequence[float], probabilities: Sequence[float], value: float, *, tie_position: float = 0.5) -> float:
+    """Where a value lies among quantiles: see :meth:`Calibration.quantile_of`.
+
+    Args:
+        row: ascending quantiles, one for each probability; see :meth:`Calibration.row`.
+    """
+    if isnan(value):
+        return 1.0
+    below, above = bisect_left(row, value), bisect_right(row, value)
+    if below < above:
+        least, greatest = probabilities[below], probabilities[above - 1]
+        return least + (greatest - least) * tie_position
+    if below == 0:
+        return 0.0
+    if below == len(row):
+        return 1.0
+    part = (value - row[below - 1]) / (row[below] - row[below - 1])
+    return probabilities[below - 1] + part * (probabilities[below] - probabilities[below - 1])
 
 
 def encode_code_density(density: CodeDensity | None) -> tuple[str, str]:

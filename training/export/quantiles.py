@@ -42,11 +42,15 @@ def fit_quantiles(statistics: Sequence[Statistics]) -> tuple[tuple[float, ...], 
     ]
     tables = [one.comparable() for one in statistics]
     quantiles = {}
-    for name in tables[0]:
-        values = np.array([table[name] for table in tables])
-        quantiles[name] = tuple(
-            _quantiles(_moved(values[near], sigmas[near], level)) for level, near in zip(levels, nearest, strict=True)
-        )
+    for name in dict.fromkeys(name for table in tables for name in table):
+        # What is not defined for an image, such as a correlation of channels for a grey one, is no value among others.
+        values = np.array([table.get(name, np.nan) for table in tables])
+        defined = [near[~np.isnan(values[near])] for near in nearest]
+        if all(len(near) for near in defined):
+            quantiles[name] = tuple(
+                _quantiles(_moved(values[near], sigmas[near], level))
+                for level, near in zip(levels, defined, strict=True)
+            )
     return tuple(levels), quantiles
 
 

@@ -75,8 +75,8 @@ def test_a_whole_number_beyond_what_floats_hold_is_refused_by_name() -> None:
 
 
 def test_a_statistic_that_was_not_measured_is_named_with_those_that_were() -> None:
-    with pytest.raises(ValueError, match=r"'detail_loss'.*clipped_share, removed_fraction"):
-        SIMPLE.quantile_of("detail_loss", 0.0, 10.0)
+    with pytest.raises(ValueError, match=r"'tail_score'.*clipped_share, removed_fraction"):
+        SIMPLE.quantile_of("tail_score", 0.0, 10.0)
 
 
 @given(value=st.floats(-100, 100), other=st.floats(-100, 100), sigma=st.floats(0, 100))

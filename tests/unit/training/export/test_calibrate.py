@@ -168,9 +168,9 @@ def test_other_crops_rank_evenly_among_the_quantiles(pack: Pack) -> None:
         crop_count=300,
         seed=7,
     )
-    assert len(calibration.quantiles) == 11
+    assert len(calibration.quantiles) == 10
     for name, values in shares(calibration, others).items():
-        # Of eleven statistics with these numbers of crops, chance alone brings the farthest to 0.1.
+        # Of ten statistics with these numbers of crops, chance alone brings the farthest to 0.1.
         assert distance_from_uniform(values) < 0.13, name
 
 
@@ -208,7 +208,7 @@ def test_an_unusual_answer_ranks_at_the_end(pack: Pack) -> None:
         crop_count=20,
         seed=1,
     )
-    assert np.median(shares(calibration, others)["correlation_horizontal"]) > 0.9
+    assert np.median(shares(calibration, others)["neighbour_correlation"]) > 0.9
 
 
 def test_it_is_a_function_of_the_seed_and_tells_progress(pack: Pack) -> None:
