@@ -35,6 +35,7 @@ from service.pipeline import Denoiser
 from service.profile import Profile, read_profile
 from service.registry import Model, Registry, load_models
 from service.reload import Reloader, ReloadOptions
+from service.report import ReportBudget
 from service.rpc import SERVICE_NAME, DenoiseMethods, RpcLimits
 from service.scheduler import Scheduler
 from service.security import Security
@@ -301,6 +302,7 @@ class Service:
             costs=self._costs,
             clock=self._clock,
             metrics=self._metrics,
+            report_budget=ReportBudget(share=settings.report_share, one_in=settings.report_one_in),
         )
         methods = DenoiseMethods(
             denoiser=denoiser,
@@ -316,6 +318,7 @@ class Service:
                 stream_items_in_flight=settings.stream_items_in_flight,
                 generated_image_count=settings.generated_image_count,
                 interpolation_step_count=settings.interpolation_step_count,
+                report_one_in=settings.report_one_in,
             ),
             lifecycle=self._lifecycle,
             in_flight=self._in_flight,

@@ -18,7 +18,8 @@ from service.job import FileOrder, Findings, Levels, Options, Outcome, RawOrder,
 from service.pipeline import Denoiser
 from service.pixels import Scale
 from service.registry import Model, Registry
-from service.types import Container, Data, Image, ImageHeader, ServiceClass
+from service.report.message import left_out_message
+from service.types import Container, Data, Image, ImageHeader, ReportLevel, ServiceClass
 
 _CONTAINERS: Final[dict[pb.Container, Container]] = {
     pb.CONTAINER_PNG: Container.PNG,
@@ -51,6 +52,14 @@ _CAPABILITIES: Final[dict[Capability, pb.Capability]] = {
     "generate": pb.CAPABILITY_GENERATE,
 }
 _PRECISIONS: Final[dict[Precision, pb.Precision]] = {"fp32": pb.PRECISION_FP32, "int8": pb.PRECISION_INT8}
+_REPORT_LEVELS: Final[dict[pb.ReportLevel, ReportLevel]] = {
+    pb.REPORT_LEVEL_UNSPECIFIED: ReportLevel.UNSPECIFIED,
+    pb.REPORT_LEVEL_NONE: ReportLevel.NONE,
+    pb.REPORT_LEVEL_FAST: ReportLevel.FAST,
+    pb.REPORT_LEVEL_SURE: ReportLevel.SURE,
+}
+_LARGEST_SIGMA: Final = 255.0
+_REPORT_ONLY: Final = pb.DenoiseRequest(options=pb.DenoiseOptions(report_only=True)).SerializeToString()
 _DEFAULT_JPEG_QUALITY: Final = 95
 # Requests without their data have some thirty bytes, a few hundred with a colour's levels and a model's name; there
 # are as many as there are sizes of images.
@@ -103,6 +112,13 @@ class Recipes:
                 remembered[rest] = recipe
         return recipe
 
+    def of_inspection(self, rest: bytes, most_urgent: ServiceClass = ServiceClass.INTERACTIVE) -> Recipe:
+        """The recipe of an InspectRequest, numbered as a DenoiseRequest is; raises as :meth:`of`.
+
+        A message behind another one of the same kind is merged into it: see the source of the format.
+        """
+        return self.of(rest + _REPORT_ONLY, most_urgent)
+
     def of_header(self, header: pb.ImageHeader, most_urgent: ServiceClass = ServiceClass.INTERACTIVE) -> Recipe:
         """The recipe of an image that comes in chunks; raises as :meth:`of`."""
         request = pb.DenoiseRequest(image=header.image, options=header.options)
@@ -143,7 +159,9 @@ class Recipes:
 class Replies:
     """Outcomes as the parts of a serialised reply. One message is filled again and again: making one costs more."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, report_one_in: int) -> None:
+        """``report_one_in`` is k of the images of which one gets a report when the server is busy."""
+        self._left_out = left_out_message(report_one_in)
         rest = self._rest = pb.DenoiseResponse()
         # In the order of Timings.
         self._durations = tuple(getattr(rest.timings, stage.removesuffix("_s")) for stage in Timings._fields)
@@ -153,7 +171,14 @@ class Replies:
 
     def response_parts(self, outcome: Outcome, recipe: Recipe) -> tuple[list[Data], int]:
         """A DenoiseResponse in parts, and its length; see :mod:`service.wire`."""
-        return wire.response_parts(self._content_of(outcome, recipe), outcome.data, self._rest_of(outcome, recipe))
+        rest = self._rest_of(outcome, recipe)
+        if outcome.energy:
+            rest += outcome.energy
+            if recipe.order.options.report_only:
+                return [rest], len(rest)
+        elif outcome.findings is not None and recipe.order.options.report_level is ReportLevel.UNSPECIFIED:
+            rest += self._left_out
+        return wire.response_parts(self._content_of(outcome, recipe), outcome.data, rest)
 
     def _content_of(self, outcome: Outcome, recipe: Recipe) -> wire.Content:
         if outcome.image is None:
@@ -228,20 +253,54 @@ def model_message(model: Model, *, is_default: bool) -> pb.Model:
 
 def _options_of(options: pb.DenoiseOptions, image: pb.Image, most_urgent: ServiceClass) -> Options:
     """The options of a request, defaults filled in. Raises InvalidOption when one is out of its range."""
-    strength = options.strength if options.HasField("strength") else 1.0
+    is_report_only = options.report_only
+    strength = options.strength if options.HasField("strength") and not is_report_only else 1.0
     if not 0.0 <= strength <= 1.0:  # false for NaN, too
         raise InvalidOption(f"strength is {strength}; it must lie in 0..1", field="options.strength")
     output_container = container_of(options.output_container, field="options.output_container")
+    report_level = _report_level_of(options)
     quality = options.jpeg_quality if options.HasField("jpeg_quality") else _DEFAULT_JPEG_QUALITY
     if not 1 <= quality <= 100:
         raise InvalidOption(f"jpeg_quality is {quality}; it must lie in 1..100", field="options.jpeg_quality")
     return Options(
         strength=strength,
-        output_container=output_container,
+        output_container=None if is_report_only else output_container,
         jpeg_quality=quality,
         raw_layout=_LAYOUTS.get(image.raw.layout, SampleLayout.HWC),
         service_class=capped(service_class_of(options.service_class), most_urgent),
+        report_level=report_level,
+        report_only=is_report_only,
+        noise_sigma=_noise_sigma_of(options),
     )
+
+
+def _report_level_of(options: pb.DenoiseOptions) -> ReportLevel:
+    """Who asks for the report alone gets one in any case."""
+    number = options.report_level
+    if number not in _REPORT_LEVELS:
+        raise InvalidOption(
+            f"report_level is {number}; known: {', '.join(pb.ReportLevel.keys())}", field="options.report_level"
+        )
+    level = _REPORT_LEVELS[number]
+    if not options.report_only:
+        return level
+    if level is ReportLevel.NONE:
+        raise InvalidOption(
+            "report_level is REPORT_LEVEL_NONE, and nothing but the report is asked for; leave it out",
+            field="options.report_level",
+        )
+    return ReportLevel.FAST if level is ReportLevel.UNSPECIFIED else level
+
+
+def _noise_sigma_of(options: pb.DenoiseOptions) -> float | None:
+    if not options.HasField("noise_sigma"):
+        return None
+    if not 0.0 < options.noise_sigma <= _LARGEST_SIGMA:  # false for NaN, too
+        raise InvalidOption(
+            f"noise_sigma is {options.noise_sigma}; it must be more than 0 and at most {_LARGEST_SIGMA:g}",
+            field="options.noise_sigma",
+        )
+    return options.noise_sigma
 
 
 def service_class_of(number: pb.ServiceClass) -> ServiceClass:

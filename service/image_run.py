@@ -5,8 +5,9 @@ from collections.abc import Callable
 from service.batcher import Batcher
 from service.errors import DeadlineExceeded, ServiceError
 from service.image_tiles import TiledImage
-from service.job import Findings, Geometry, Job, Timings
-from service.submission import Submission
+from service.job import Findings, Job, Timings
+from service.lanes import Tiles
+from service.submission import Group, Submission
 
 
 class ImageRuns:
@@ -19,8 +20,9 @@ class ImageRuns:
     def submit(
         self,
         job: Job,
-        tiles: TiledImage,
-        geometry: Geometry,
+        tiles: Tiles,
+        group: Group,
+        unit_count: int,
         on_done: Callable[[Submission, ServiceError | None], None],
         *,
         available_count: int | None = None,
@@ -36,8 +38,8 @@ class ImageRuns:
 
         submission = self._batcher.submit(
             tiles,
-            group=geometry.group,
-            unit_count=geometry.plan.tile_count,
+            group=group,
+            unit_count=unit_count,
             available_count=available_count,
             client=job.client,
             service_class=job.order.options.service_class,

@@ -6,12 +6,16 @@ arrived.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 import numpy as np
 
 from service import codec, pixels, tiling
 from service.pixels import NonFiniteSamples, Scale
 from service.types import Data, ImageHeader, Plane, Samples, Units
+
+Observe = Callable[[tiling.TilePlan, int, Plane, Plane], None]
+"""Told of a tile: the image's plan, its number, what the network saw and what it answered, (C, h, w) each."""
 
 _LEVELS_8BIT = 255.0
 # Rows of tiles that are worked on, or done and not fetched, at once. Two lanes never wait for each other at row ends
@@ -36,10 +40,16 @@ class TiledImage(ABC):
 
     def __init__(self, plan: tiling.TilePlan, *, scale: Scale, strength: float) -> None:
         self.plan = plan
-        self._scale = scale
+        self.scale = scale
         self._strength = strength
+        # Puts aside what a report is made of.
+        self._observe: Observe | None = None
         self._outside_counts = [0] * plan.tile_count
         self._sigmas: list[float | None] = [None] * plan.tile_count
+
+    def observed_by(self, observe: "Observe | None") -> None:
+        """From now on ``observe`` is told of each tile that has run, in the lane's thread."""
+        self._observe = observe
 
     @abstractmethod
     def window(self, index: int) -> Samples:
@@ -65,16 +75,18 @@ class TiledImage(ABC):
                 top_px=rows.start,
                 left_px=columns.start,
                 strength=self._strength,
-                scale=self._scale,
+                scale=self.scale,
                 grey=pixels.is_grey(self.window(index)),
             )
             if sigma_maps is not None:
                 self._sigmas[index] = mean_of_map(sigma_maps[index - first])
+            if self._observe is not None:
+                self._observe(self.plan, index, noisy[index - first], denoised[index - first])
 
     def _read(self, index: int, out: Plane) -> int:
         counted = tiling.kept(self.plan, index)
         try:
-            return pixels.read_unit(self.window(index), out, self._scale, counted=counted)
+            return pixels.read_unit(self.window(index), out, self.scale, counted=counted)
         except NonFiniteSamples:
             row, column = self.plan.tile(index)
             raise codec.nonfinite_samples(self.window(index), top_px=row.read_px, left_px=column.read_px) from None

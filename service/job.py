@@ -11,7 +11,7 @@ from service.codec import SampleLayout
 from service.pixels import Scale
 from service.registry import Model
 from service.submission import Client, Group
-from service.types import Container, Data, Image, ImageHeader, ServiceClass
+from service.types import Container, Data, Image, ImageHeader, ReportLevel, ServiceClass
 
 _WITHOUT_ALPHA = frozenset({1, 3})
 # Above this an inference costs so much more than its way that sharing the way saves nothing.
@@ -27,6 +27,9 @@ class Options:
     jpeg_quality: int = 95
     raw_layout: SampleLayout = SampleLayout.HWC
     service_class: ServiceClass = ServiceClass.NORMAL
+    report_level: ReportLevel = ReportLevel.NONE
+    report_only: bool = False
+    noise_sigma: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +149,7 @@ class Outcome(NamedTuple):
         image: the answer's samples where their form is not the request's own; None where it is.
         findings: None when nothing was computed.
         timings: seconds in each stage.
+        energy: the energy report as a serialised DenoiseResponse; empty without one.
     """
 
     container: Container
@@ -153,6 +157,7 @@ class Outcome(NamedTuple):
     image: Image | None
     findings: Findings | None
     timings: Timings
+    energy: bytes = b""
 
 
 class Running(Protocol):

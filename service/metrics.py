@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
 
 from service.errors import all_reasons
-from service.metrics_types import Counter, Gauge, Instruments, Labelled
+from service.metrics_types import Counter, Gauge, Histogram, Instruments, Labelled
 
 # From a tiny raw tile (0.3 ms) to a large image on a busy machine; about a factor of two apart.
 _SECONDS_BUCKETS: Final = (
@@ -21,6 +21,8 @@ _LAG_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 
 _COUNT_BUCKETS: Final = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 _SHARE_BUCKETS: Final = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 _PIXEL_BUCKETS: Final = tuple(4.0**power for power in range(6, 15))
+# The ends are where an image is unusual.
+_QUANTILE_BUCKETS: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1.0)
 _SIGMA_BUCKETS: Final = (1, 2, 5, 10, 15, 20, 25, 30, 40, 50, 75, 100)
 
 
@@ -130,6 +132,25 @@ class Metrics:
             "denoised_noise_sigma_levels",
             "Noise found in images, standard deviation in 8-bit levels.",
             _SIGMA_BUCKETS,
+        )
+        self.energy_reports: Labelled[tuple[str, str, str], Counter] = make.counters(
+            "denoised_energy_reports", "Energy reports that were made, by model.", ("model", "version", "level")
+        )
+        self.energy_verdicts: Labelled[tuple[str, str, str], Counter] = make.counters(
+            "denoised_energy_verdicts",
+            "Verdicts of energy reports; an image may have several, and OK where it has none.",
+            ("model", "version", "verdict"),
+        )
+        self.energy_quantiles: Labelled[tuple[str, str, str], Histogram] = make.histograms(
+            "denoised_energy_quantile",
+            "Where images' statistics lie among those of the model's calibration; flat for images like those.",
+            _QUANTILE_BUCKETS,
+            ("model", "version", "statistic"),
+        )
+        self.energy_report_seconds = make.histogram(
+            "denoised_energy_report_seconds",
+            "Time of a report's statistics, its wait for a codec's thread included.",
+            _SECONDS_BUCKETS,
         )
         self.stage_seconds = make.histograms(
             "denoised_stage_seconds", "Time of one image in each stage.", _SECONDS_BUCKETS, ("stage",), Stage

@@ -19,13 +19,15 @@ from service.express import Express
 from service.geometry import geometry_of
 from service.image_observer import ImageObserver
 from service.image_run import ImageRuns
+from service.image_task import ImageTasks
 from service.image_tiles import BandedImage
 from service.job import NO_TIME, Geometry, Job, Options, Outcome, RawOrder, tell_unless_closed
 from service.metrics import Metrics
 from service.raw_path import RawPath
 from service.registry import Model
+from service.report import ReportBudget, ReportMaker, ReportPlan
 from service.stack_path import StackPath
-from service.types import Container, ImageHeader
+from service.types import Container, ImageHeader, ReportLevel
 
 
 class Denoiser:
@@ -40,6 +42,7 @@ class Denoiser:
         costs: CostModel,
         clock: Callable[[], float],
         metrics: Metrics,
+        report_budget: ReportBudget,
     ) -> None:
         self._batcher = batcher
         self._admission = admission
@@ -47,8 +50,10 @@ class Denoiser:
         self._clock = clock
         observe = ImageObserver(metrics)
         runs = ImageRuns(batcher=batcher, clock=clock)
-        self._raw = RawPath(runs=runs, observe=observe)
-        self._through_codecs = CodecPath(runs=runs, codecs=codecs, clock=clock, observe=observe)
+        tasks = ImageTasks(runs=runs, codecs=codecs)
+        self._reports = ReportMaker(budget=report_budget, tasks=tasks, costs=costs, clock=clock, metrics=metrics)
+        self._raw = RawPath(runs=runs, reports=self._reports, observe=observe)
+        self._through_codecs = CodecPath(runs=runs, tasks=tasks, reports=self._reports, clock=clock, observe=observe)
         self._stacks = StackPath(batcher=batcher, clock=clock, observe=observe)
         self._express = Express(batcher=batcher, admission=admission, costs=costs, clock=clock, metrics=metrics)
 
@@ -65,15 +70,19 @@ class Denoiser:
         """
         now_s = self._arrive(job)
         order = job.order
-        if is_alone and isinstance(order, RawOrder) and order.is_small and self._express.take(job, order):
-            job.client.take_pixels(order.geometry.header.pixel_count)
-            return
+        report = None
         if isinstance(order, RawOrder):
             geometry = order.geometry
+            if order.options.report_level is not ReportLevel.NONE:
+                report = self._reports.plan(geometry.header, order.model, order.options)
+            if report is None and is_alone and order.is_small and self._express.take(job, order):
+                job.client.take_pixels(geometry.header.pixel_count)
+                return
             codec.check_raw_length(len(job.data), geometry.header)
         else:
             header = codec.sniff(bytes(job.data), claimed=order.claimed)
             geometry = self.geometry(header, order.model, order.options, in_chunks=in_chunks)
+            report = self._reports.plan(header, order.model, order.options)
         if geometry.returns_input(order.options):
             if in_chunks:
                 job.reservation = self.reserve(len(job.data) + min(unsent_bytes, len(job.data)))
@@ -83,22 +92,22 @@ class Denoiser:
         is_raw = geometry.header.container is Container.RAW
         held = held_bytes(geometry.header, encoded_bytes=len(job.data), is_raw=is_raw)
         held += min(unsent_bytes, geometry.header.decoded_bytes)
-        job.reservation = self._admit(job, geometry, now_s, held=held)
+        job.reservation = self._admit(job, geometry, now_s, held=held, report=report)
         job.client.take_pixels(geometry.header.pixel_count)
         try:
-            self._begin(job, geometry, now_s)
+            self._begin(job, geometry, now_s, report)
         except BaseException:
             job.release()
             raise
 
-    def _begin(self, job: Job, geometry: Geometry, now_s: float) -> None:
+    def _begin(self, job: Job, geometry: Geometry, now_s: float, report: ReportPlan | None) -> None:
         order = job.order
-        if isinstance(order, RawOrder) and order.is_small:
+        if isinstance(order, RawOrder) and order.is_small and report is None:
             self._stacks.add(job, order, now_s)
         elif isinstance(order, RawOrder) and order.is_direct:
-            self._raw.start(job, order)
+            self._raw.start(job, order, report)
         else:
-            self._through_codecs.start(job, geometry)
+            self._through_codecs.start(job, geometry, report)
 
     def start_rows(
         self, job: Job, image: BandedImage, *, on_tile: Callable[[int], None], unsent_bytes: int = 0
@@ -120,10 +129,11 @@ class Denoiser:
         assert isinstance(order, RawOrder)
         header = order.geometry.header
         held = BandedImage.held_bytes(header, order.geometry.plan) + min(unsent_bytes, header.decoded_bytes)
-        job.reservation = self._admit(job, order.geometry, now_s, held=held)
+        report = self._reports.plan(header, order.model, order.options)
+        job.reservation = self._admit(job, order.geometry, now_s, held=held, report=report)
         job.client.take_pixels(header.pixel_count)
         try:
-            return self._raw.start_rows(job, order, image, on_tile=on_tile)
+            return self._raw.start_rows(job, order, image, on_tile=on_tile, report=report)
         except BaseException:
             job.release()
             raise
@@ -160,7 +170,9 @@ class Denoiser:
             raise DeadlineExceeded("the deadline had passed when the image arrived; allow more time")
         return now_s
 
-    def _admit(self, job: Job, geometry: Geometry, now_s: float, *, held: int) -> Reservation:
+    def _admit(
+        self, job: Job, geometry: Geometry, now_s: float, *, held: int, report: ReportPlan | None
+    ) -> Reservation:
         plan, group, header = geometry.plan, geometry.group, geometry.header
         has_codec = header.container is not Container.RAW or geometry.container is not Container.RAW
         codec_s = predict_codec_s(header) if has_codec else 0.0
@@ -177,6 +189,8 @@ class Denoiser:
             unit_count=tile_count,
             codec_s=codec_s,
         )
+        if report is not None:
+            demand = report.added_to(demand)
         return admitted(
             demand,
             admission=self._admission,

@@ -25,6 +25,7 @@ from service.pipeline import Denoiser
 from service.registry import Registry
 from service.status import Calls, observe_failure, when_over
 from service.stream import ItemStream, StreamLimits
+from service.submission import Client
 from service.types import Data
 
 SERVICE_NAME: Final = pb.DESCRIPTOR.services_by_name["DenoiseService"].full_name
@@ -46,6 +47,7 @@ class RpcLimits:
     stream_items_in_flight: int
     generated_image_count: int
     interpolation_step_count: int
+    report_one_in: int
 
 
 class DenoiseMethods:
@@ -74,7 +76,7 @@ class DenoiseMethods:
         self._clock = clock
         self._metrics = metrics
         self._recipes = Recipes(registry=registry, denoiser=denoiser)
-        self._replies = Replies()
+        self._replies = Replies(report_one_in=limits.report_one_in)
 
     def handler(self, calls: Calls) -> grpc.GenericRpcHandler:
         """All methods, for the server."""
@@ -86,6 +88,7 @@ class DenoiseMethods:
                 "Denoise": unary(calls.unary(self._denoise, "Denoise")),
                 "DenoiseBatch": unary(calls.unary(self._denoise_batch, "DenoiseBatch")),
                 "DenoiseStream": stream(calls.stream(self._denoise_stream, "DenoiseStream")),
+                "Inspect": unary(calls.unary(self._inspect, "Inspect")),
                 "ListModels": unary(
                     calls.unary(self._list_models, "ListModels"),
                     pb.ListModelsRequest.FromString,
@@ -108,8 +111,18 @@ class DenoiseMethods:
         split = wire.split_request(message)
         client = self._clients.of(context)
         recipe = self._recipes.of(split.rest, client.most_urgent_class)
+        return await self._one(recipe, split.data, client, context)
+
+    async def _inspect(self, message: bytes, context: Context) -> bytes:
+        """Requests and answers are those of Denoise with fewer fields."""
+        split = wire.split_request(message)
+        client = self._clients.of(context)
+        recipe = self._recipes.of_inspection(split.rest, client.most_urgent_class)
+        return await self._one(recipe, split.data, client, context)
+
+    async def _one(self, recipe: Recipe, data: Data, client: Client, context: Context) -> bytes:
         waiter: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        job = Job(recipe.order, split.data, client, self._deadlines.of(context), _Teller(waiter))
+        job = Job(recipe.order, data, client, self._deadlines.of(context), _Teller(waiter))
         self._denoiser.start(job, is_alone=True)
         # Slow readers count: the room is theirs until the call has ended.
         when_over(context, lambda: self._denoiser.close(job))

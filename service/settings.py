@@ -200,6 +200,16 @@ class Settings(BaseSettings):
         default=512 * _MIB, ge=_MIB, description="Memory that the images in the service take until their calls end."
     )
 
+    report_share: float = Field(
+        default=0.1,
+        ge=0,
+        le=1,
+        description="Share of one core that energy reports take which no request states; beyond it they are sampled.",
+    )
+    report_one_in: int = Field(
+        default=16, ge=1, description="When they are sampled, one image in so many gets an energy report."
+    )
+
     default_timeout_s: Annotated[float, Limit(("DEADLINE_UNREACHABLE", "DEADLINE_EXCEEDED"))] = Field(
         default=30.0, gt=0, description="Deadline of calls that have none."
     )

@@ -25,6 +25,15 @@ class ServiceClass(Enum):
     BULK = "bulk"
 
 
+class ReportLevel(Enum):
+    """How much is said of an image. Unspecified: the fast report, as long as reports take little of the time."""
+
+    UNSPECIFIED = "unspecified"
+    NONE = "none"
+    FAST = "fast"
+    SURE = "sure"
+
+
 class Container(Enum):
     """What an image came in, or shall leave in."""
 

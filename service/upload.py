@@ -181,7 +181,10 @@ class _Rows:
         self._received = Received(size_bytes)
         # Of the latest chunk, what the image has no room for yet.
         self._rest = memoryview(b"")
-        self._answer = Answer(size_bytes, chunk_bytes=chunk_bytes, send=send, on_left=self._go_on)
+        # Of an image that is only looked at nothing goes back.
+        self._sends_rows = not order.options.report_only
+        answer_bytes = size_bytes if self._sends_rows else 0
+        self._answer = Answer(answer_bytes, chunk_bytes=chunk_bytes, send=send, on_left=self._go_on)
         self._image = BandedImage(
             geometry.header, plan=geometry.plan, scale=order.scale, strength=order.options.strength
         )
@@ -226,7 +229,8 @@ class _Rows:
     def _go_on(self) -> None:
         """Passes on what is done, which makes room for more; over it is with the last chunk, though that be empty."""
         while not self._answer.is_full and (rows := self._image.fetch()) is not None:
-            self._answer.put(rows.data)
+            if self._sends_rows:
+                self._answer.put(rows.data)
             if self._tell is not None:
                 self._tell(
                     pb.Progress(

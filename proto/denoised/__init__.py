@@ -14,8 +14,9 @@ Public here: the two clients, what they return, and what they raise. Beside them
 from typing import TYPE_CHECKING, Any
 
 from denoised._connection import Tls
+from denoised._energy_messages import EnergyReport, Statistic, SureEstimate
 from denoised._latents import LatentOptions, PictureOptions
-from denoised._order import CleanOptions
+from denoised._order import CleanOptions, InspectOptions
 from denoised.client import Client
 from denoised.errors import (
     AccessDeniedError,
@@ -42,6 +43,7 @@ from denoised.results import (
     DecodeResult,
     EncodeResult,
     GenerateResult,
+    InspectResult,
     InterpolateResult,
     Model,
     ModelReference,
@@ -63,9 +65,12 @@ __all__ = [
     "DecodeResult",
     "DenoisedError",
     "EncodeResult",
+    "EnergyReport",
     "FileUnreadableError",
     "GenerateResult",
     "ImageTooLargeError",
+    "InspectOptions",
+    "InspectResult",
     "InternalError",
     "InterpolateResult",
     "InvalidImageError",
@@ -84,6 +89,8 @@ __all__ = [
     "SecureConnectionError",
     "Server",
     "ServerUnavailableError",
+    "Statistic",
+    "SureEstimate",
     "TemporaryError",
     "Timings",
     "Tls",

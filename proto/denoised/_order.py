@@ -26,8 +26,13 @@ SERVICE_CLASSES: Final = {
     "normal": pb.SERVICE_CLASS_NORMAL,
     "bulk": pb.SERVICE_CLASS_BULK,
 }
+_REPORT_LEVELS: Final = {
+    "none": pb.REPORT_LEVEL_NONE,
+    "fast": pb.REPORT_LEVEL_FAST,
+    "sure": pb.REPORT_LEVEL_SURE,
+}
 
-NumberT = TypeVar("NumberT", pb.Container, pb.ServiceClass)
+NumberT = TypeVar("NumberT", pb.Container, pb.ServiceClass, pb.ReportLevel)
 
 
 class CleanOptions(TypedDict, total=False):
@@ -45,6 +50,9 @@ class CleanOptions(TypedDict, total=False):
             it was trained on samples of the image's type, else as said.
         service_class: what share of the server it gets while others wait. ``interactive``: somebody is looking at
             the screen; ``bulk``: it may take the night; left out, ``normal``.
+        report_level: how much of an energy report comes with the image: ``none``, ``fast`` or ``sure``. Left out,
+            ``fast`` as long as the server is not busy.
+        noise_sigma: the noise level in 8-bit levels where it is known, for ``sure``.
     """
 
     model: str
@@ -55,6 +63,20 @@ class CleanOptions(TypedDict, total=False):
     black_level: float | None
     white_level: float | None
     service_class: Literal["interactive", "normal", "bulk"] | None
+    report_level: Literal["none", "fast", "sure"] | None
+    noise_sigma: float | None
+
+
+class InspectOptions(TypedDict, total=False):
+    """How to look at an image; as in ``CleanOptions``, and ``report_level`` is ``fast`` when it is left out."""
+
+    model: str
+    model_version: str
+    black_level: float | None
+    white_level: float | None
+    service_class: Literal["interactive", "normal", "bulk"] | None
+    report_level: Literal["fast", "sure"] | None
+    noise_sigma: float | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,6 +104,20 @@ class Order:
     def request(self) -> pb.DenoiseRequest:
         """The whole image in one message; its data is copied."""
         return pb.DenoiseRequest(image=self.image.message(), options=self.options)
+
+    def inspection(self) -> pb.InspectRequest:
+        """The same for one whose options ask for the report alone."""
+        options = self.options
+        return pb.InspectRequest(
+            image=self.image.message(),
+            options=pb.InspectOptions(
+                model=options.model,
+                model_version=options.model_version,
+                service_class=options.service_class,
+                report_level=options.report_level,
+                noise_sigma=options.noise_sigma if options.HasField("noise_sigma") else None,
+            ),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +197,9 @@ def build_order(
     black_level: float | None = None,
     white_level: float | None = None,
     service_class: Literal["interactive", "normal", "bulk"] | None = None,
+    report_level: Literal["none", "fast", "sure"] | None = None,
+    report_only: bool = False,
+    noise_sigma: float | None = None,
 ) -> Order:
     """The order for one image; a path is read here.
 
@@ -177,6 +216,7 @@ def build_order(
         )
     container = _number(output_container, _CONTAINERS, "output_container", pb.CONTAINER_UNSPECIFIED)
     class_number = _number(service_class, SERVICE_CLASSES, "service_class", pb.SERVICE_CLASS_UNSPECIFIED)
+    level_number = _number(report_level, _REPORT_LEVELS, "report_level", pb.REPORT_LEVEL_UNSPECIFIED)
     try:
         options = pb.DenoiseOptions(
             model=model,
@@ -185,6 +225,9 @@ def build_order(
             output_container=container,
             jpeg_quality=jpeg_quality,
             service_class=class_number,
+            report_level=level_number,
+            report_only=report_only,
+            noise_sigma=noise_sigma,
         )
     except (TypeError, ValueError) as error:
         # A value that no field can hold, such as a quality of 1e12; ranges are the server's to check.

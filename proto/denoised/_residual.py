@@ -60,7 +60,8 @@ def describe_residual(residual: Blocks) -> Residual:
     rows, columns = tiles.shape[4:]
     horizontal, vertical = (
         # As many products as values, so that their sum is compared with the values' own.
-        np.einsum("byxcij,byxcij->byx", first, second).ravel() * (rows * columns / max(first.shape[4] * first.shape[5], 1))
+        np.einsum("byxcij,byxcij->byx", first, second).ravel()
+        * (rows * columns / max(first.shape[4] * first.shape[5], 1))
         for first, second in (
             (centred[..., :, 1:], centred[..., :, :-1]),
             (centred[..., 1:, :], centred[..., :-1, :]),

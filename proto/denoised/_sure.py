@@ -62,9 +62,7 @@ def sure_signs(shape: tuple[int, ...], seed: int) -> Image:
     return (2 * keyed_rng(seed).integers(2, size=shape) - 1).astype(np.float32)
 
 
-def sure_of(
-    noisy: Image, answer: Image, moved: Image, signs: Image, *, sigma: float, epsilon: float = EPSILON
-) -> Sure:
+def sure_of(noisy: Image, answer: Image, moved: Image, signs: Image, *, sigma: float, epsilon: float = EPSILON) -> Sure:
     """As :func:`sure`, of answers that are there: for those who run the denoiser elsewhere.
 
     Args:

@@ -13,7 +13,7 @@ from denoised._calls import duration, stream_ended
 from denoised._images import Assembly
 from denoised._order import Order
 from denoised.errors import DenoisedError
-from denoised.results import CleanResult, clean_result
+from denoised.results import CleanResult, InspectResult, clean_result, inspect_result
 from denoised.v1 import denoised_pb2 as pb
 
 OnProgress = Callable[[float], None]
@@ -37,7 +37,7 @@ class Upload:
         self._received_bytes = 0
         self._done_tile_share = 0.0
         self._told_share = 0.0
-        self._outcome: CleanResult[Any] | DenoisedError | None = None
+        self._outcome: CleanResult[Any] | InspectResult | DenoisedError | None = None
 
     def frames(self) -> Iterator[pb.DenoiseStreamRequest]:
         """What to send, in order. Ends early when the image has been refused."""
@@ -81,8 +81,8 @@ class Upload:
         if self._outcome is None:
             self._outcome = error
 
-    def result(self) -> CleanResult[Any]:
-        """What became of the image, once the stream has ended.
+    def result(self) -> CleanResult[Any] | InspectResult:
+        """What became of the image, once the stream has ended; the latter where its options ask for the report alone.
 
         Raises:
             DenoisedError: why there is none.
@@ -95,6 +95,8 @@ class Upload:
     def _settle(self, result: pb.DenoiseResult) -> None:
         if result.status.code != 0:
             self._outcome = _failures.from_status(result.status, target=self._target)
+        elif self._order.options.report_only:
+            self._outcome = inspect_result(result.response)
         else:
             self._outcome = clean_result(result.response, self._answer.finish(result.response.image))
 

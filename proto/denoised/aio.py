@@ -27,6 +27,7 @@ from denoised._order import (
     DEFAULT_TIMEOUT_S,
     LARGEST_MESSAGE_BYTES,
     CleanOptions,
+    InspectOptions,
     Order,
     ServerLimits,
     build_order,
@@ -34,7 +35,17 @@ from denoised._order import (
 )
 from denoised._upload import OnProgress, Upload
 from denoised.errors import DenoisedError, ImageTooLargeError
-from denoised.results import CleanResult, DecodeResult, EncodeResult, GenerateResult, InterpolateResult, Model, Server
+from denoised.results import (
+    CleanResult,
+    DecodeResult,
+    EncodeResult,
+    GenerateResult,
+    InspectResult,
+    InterpolateResult,
+    Model,
+    Server,
+    inspect_result,
+)
 from denoised.retry import Attempts, RetryBudget, RetryPolicy
 from denoised.v1 import denoised_pb2 as pb
 
@@ -130,6 +141,27 @@ class AsyncClient:
         order = await asyncio.to_thread(build_order, image, **options)
         timeout_s = order.default_timeout_s if timeout_s is None else timeout_s
         return await self._clean(order, Attempts(self._retry, self._budget, timeout_s, begun_s=begun_s), on_progress)
+
+    async def inspect(
+        self,
+        image: ImageInput,
+        *,
+        timeout_s: float | None = None,
+        on_progress: OnProgress | None = None,
+        **options: Unpack[InspectOptions],
+    ) -> InspectResult:
+        """What a server finds in an image; see ``Client.inspect``. ``on_progress`` is called on the event loop.
+
+        Raises:
+            DenoisedError: one of its kinds.
+        """
+        begun_s = time.monotonic()
+        order = await asyncio.to_thread(build_order, image, report_only=True, **options)
+        timeout_s = order.default_timeout_s if timeout_s is None else timeout_s
+        attempts = Attempts(self._retry, self._budget, timeout_s, begun_s=begun_s)
+        result = await self._answered(order, attempts, on_progress)
+        assert isinstance(result, InspectResult)
+        return result
 
     def clean_many(
         self,
@@ -264,21 +296,34 @@ class AsyncClient:
         return call.read(await self._call(method, call.request, Attempts(self._retry, self._budget, timeout_s)))
 
     async def _clean(self, order: Order, attempts: Attempts, on_progress: OnProgress | None) -> CleanResult[Any]:
+        result = await self._answered(order, attempts, on_progress)
+        assert isinstance(result, CleanResult)
+        return result
+
+    async def _answered(
+        self, order: Order, attempts: Attempts, on_progress: OnProgress | None
+    ) -> CleanResult[Any] | InspectResult:
         try:
             if not order.is_surely_small:
                 limits = await self._known_limits(attempts)
                 limits.check(order)
                 if limits.wants_chunks(order):
                     return await self._upload(order, limits, attempts, on_progress)
-            request = await asyncio.to_thread(order.request)
-            response = await self._call(self._stub.Denoise, request, attempts)
-            result = await asyncio.to_thread(read_response, response, order.image.form)
+            result = await self._in_one_message(order, attempts)
         except ImageTooLargeError:
             self._limits = None
             raise
         if on_progress is not None:
             on_progress(1.0)
         return result
+
+    async def _in_one_message(self, order: Order, attempts: Attempts) -> CleanResult[Any] | InspectResult:
+        if order.options.report_only:
+            inspection = await asyncio.to_thread(order.inspection)
+            return inspect_result(await self._call(self._stub.Inspect, inspection, attempts))
+        request = await asyncio.to_thread(order.request)
+        response = await self._call(self._stub.Denoise, request, attempts)
+        return await asyncio.to_thread(read_response, response, order.image.form)
 
     async def _known_limits(self, attempts: Attempts) -> ServerLimits:
         if self._limits is None:
@@ -288,7 +333,7 @@ class AsyncClient:
 
     async def _upload(
         self, order: Order, limits: ServerLimits, attempts: Attempts, on_progress: OnProgress | None
-    ) -> CleanResult[Any]:
+    ) -> CleanResult[Any] | InspectResult:
         while True:
             upload = Upload(
                 order,

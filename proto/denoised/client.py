@@ -31,6 +31,7 @@ from denoised._order import (
     DEFAULT_TIMEOUT_S,
     LARGEST_MESSAGE_BYTES,
     CleanOptions,
+    InspectOptions,
     Order,
     ServerLimits,
     build_order,
@@ -39,7 +40,17 @@ from denoised._order import (
 from denoised._scope import Scope
 from denoised._upload import OnProgress, Upload
 from denoised.errors import DenoisedError, ImageTooLargeError
-from denoised.results import CleanResult, DecodeResult, EncodeResult, GenerateResult, InterpolateResult, Model, Server
+from denoised.results import (
+    CleanResult,
+    DecodeResult,
+    EncodeResult,
+    GenerateResult,
+    InspectResult,
+    InterpolateResult,
+    Model,
+    Server,
+    inspect_result,
+)
 from denoised.retry import Attempts, RetryBudget, RetryPolicy
 from denoised.v1 import denoised_pb2 as pb
 
@@ -153,7 +164,8 @@ class Client:
             on_progress: told how much is done, 0..1 and never less than before, 1 at the end; only another try begins
                 anew. An image that fits one message is done at once. What it raises ends the call and comes through.
             **options: ``model``, ``model_version``, ``strength``, ``output_container``, ``jpeg_quality``,
-                ``black_level``, ``white_level``, ``service_class``; see ``CleanOptions``.
+                ``black_level``, ``white_level``, ``service_class``, ``report_level``, ``noise_sigma``; see
+                ``CleanOptions``.
 
         Raises:
             DenoisedError: one of its kinds.
@@ -162,6 +174,34 @@ class Client:
         order = build_order(image, **options)
         timeout_s = order.default_timeout_s if timeout_s is None else timeout_s
         return self._clean(order, Attempts(self._retry, self._budget, timeout_s, begun_s=begun_s), on_progress)
+
+    def inspect(
+        self,
+        image: ImageInput,
+        *,
+        timeout_s: float | None = None,
+        on_progress: OnProgress | None = None,
+        **options: Unpack[InspectOptions],
+    ) -> InspectResult:
+        """What a server finds in an image, however large: statistics and verdicts, without the denoised image.
+
+        Args:
+            image: as for :meth:`clean`.
+            timeout_s: as for :meth:`clean`.
+            on_progress: as for :meth:`clean`.
+            **options: ``model``, ``model_version``, ``black_level``, ``white_level``, ``service_class``,
+                ``report_level``, ``noise_sigma``; see ``InspectOptions``.
+
+        Raises:
+            DenoisedError: one of its kinds.
+        """
+        begun_s = time.monotonic()
+        order = build_order(image, report_only=True, **options)
+        timeout_s = order.default_timeout_s if timeout_s is None else timeout_s
+        attempts = Attempts(self._retry, self._budget, timeout_s, begun_s=begun_s)
+        result = self._answered(order, attempts, on_progress, Scope())
+        assert isinstance(result, InspectResult)
+        return result
 
     def clean_many(
         self,
@@ -350,21 +390,32 @@ class Client:
     def _clean(
         self, order: Order, attempts: Attempts, on_progress: OnProgress | None, scope: Scope | None = None
     ) -> CleanResult[Any]:
-        scope = scope or Scope()
+        result = self._answered(order, attempts, on_progress, scope or Scope())
+        assert isinstance(result, CleanResult)
+        return result
+
+    def _answered(
+        self, order: Order, attempts: Attempts, on_progress: OnProgress | None, scope: Scope
+    ) -> CleanResult[Any] | InspectResult:
         try:
             if not order.is_surely_small:
                 limits = self._known_limits(attempts, scope)
                 limits.check(order)
                 if limits.wants_chunks(order):
                     return self._upload(order, limits, attempts, on_progress, scope)
-            response = self._call(self._stub.Denoise, order.request(), attempts, scope)
-            result = read_response(response, order.image.form)
+            result = self._in_one_message(order, attempts, scope)
         except ImageTooLargeError:
             self._limits = None
             raise
         if on_progress is not None:
             on_progress(1.0)
         return result
+
+    def _in_one_message(self, order: Order, attempts: Attempts, scope: Scope) -> CleanResult[Any] | InspectResult:
+        if order.options.report_only:
+            return inspect_result(self._call(self._stub.Inspect, order.inspection(), attempts, scope))
+        response = self._call(self._stub.Denoise, order.request(), attempts, scope)
+        return read_response(response, order.image.form)
 
     def _known_limits(self, attempts: Attempts, scope: Scope) -> ServerLimits:
         if self._limits is None:
@@ -379,7 +430,7 @@ class Client:
         attempts: Attempts,
         on_progress: OnProgress | None,
         scope: Scope,
-    ) -> CleanResult[Any]:
+    ) -> CleanResult[Any] | InspectResult:
         while True:
             upload = Upload(
                 order,

@@ -8,6 +8,7 @@ import numpy as np
 from google.protobuf.duration_pb2 import Duration
 from numpy.typing import NDArray
 
+from denoised._energy_messages import EnergyReport, energy_report
 from denoised.v1 import denoised_pb2 as pb
 
 ImageT = TypeVar("ImageT")
@@ -51,12 +52,36 @@ class CleanResult(Generic[ImageT]):
         shared_request_count: the most requests, this one included, that shared a batch with one of its tiles.
         shared_client_count: the most clients, this one included, that shared a batch with one of its tiles.
         model: which model made it.
+        energy: how far to trust it; None when no report was asked for, and when nothing was computed.
     """
 
     image: ImageT
     noise_sigma: float | None
     sigma_in_trained_range: bool | None
     clipped_sample_count: int | None
+    timings: Timings
+    tile_count: int
+    shared_request_count: int
+    shared_client_count: int
+    model: ModelReference
+    energy: EnergyReport | None
+
+
+@dataclass(frozen=True, slots=True)
+class InspectResult:
+    """What the server found in an image that it was asked to look at.
+
+    Attributes:
+        energy: all statistics and verdicts.
+        noise_sigma, sigma_in_trained_range, clipped_sample_count, timings, tile_count, shared_request_count,
+            shared_client_count: as in ``CleanResult``.
+        model: which model looked at it.
+    """
+
+    energy: EnergyReport
+    noise_sigma: float | None
+    sigma_in_trained_range: bool | None
+    clipped_sample_count: int
     timings: Timings
     tile_count: int
     shared_request_count: int
@@ -217,17 +242,39 @@ def clean_result(response: pb.DenoiseResponse, image: ImageT) -> CleanResult[Ima
     report = response.report if response.HasField("report") else None
     return CleanResult(
         image=image,
-        noise_sigma=report.noise_sigma if report is not None and report.HasField("noise_sigma") else None,
-        sigma_in_trained_range=(
-            report.sigma_in_trained_range if report is not None and report.HasField("sigma_in_trained_range") else None
-        ),
+        noise_sigma=_noise_sigma(response.report),
+        sigma_in_trained_range=_sigma_in_trained_range(response.report),
         clipped_sample_count=report.clipped_sample_count if report is not None else None,
         timings=timings(response.timings),
         tile_count=response.batching.tile_count,
         shared_request_count=response.batching.shared_request_count,
         shared_client_count=response.batching.shared_client_count,
         model=model_reference(response.model),
+        energy=energy_report(response.energy) if response.HasField("energy") else None,
     )
+
+
+def inspect_result(response: pb.InspectResponse | pb.DenoiseResponse) -> InspectResult:
+    """The response in the client's terms; a DenoiseResponse is one without an image."""
+    return InspectResult(
+        energy=energy_report(response.energy),
+        noise_sigma=_noise_sigma(response.report),
+        sigma_in_trained_range=_sigma_in_trained_range(response.report),
+        clipped_sample_count=response.report.clipped_sample_count,
+        timings=timings(response.timings),
+        tile_count=response.batching.tile_count,
+        shared_request_count=response.batching.shared_request_count,
+        shared_client_count=response.batching.shared_client_count,
+        model=model_reference(response.model),
+    )
+
+
+def _noise_sigma(report: pb.NoiseReport) -> float | None:
+    return report.noise_sigma if report.HasField("noise_sigma") else None
+
+
+def _sigma_in_trained_range(report: pb.NoiseReport) -> bool | None:
+    return report.sigma_in_trained_range if report.HasField("sigma_in_trained_range") else None
 
 
 def timings(message: pb.Timings) -> Timings:

@@ -47,6 +47,7 @@ __all__ = [
     "Likelihood",
     "Statistics",
     "Sure",
+    "as_delivered",
     "bernoulli_nats",
     "bits_per_pixel",
     "block_places",
@@ -131,7 +132,8 @@ class Statistics:
             "clipped_share": self.clipped_share,
             "tail_score": self.tail_score,
             "colour_bias": max(abs(bias) for bias in self.colour_bias),
-            "complexity_bits_per_pixel": self.complexity_bits_per_pixel,
+            # Files of earlier releases have quantiles of all channels' complexity, by the other name.
+            "grey_bits_per_pixel": self.complexity_bits_per_pixel,
             "reconstruction_bits_per_pixel": self.energy.reconstruction_bits_per_pixel,
         }
         if self.channel_correlation is not None:
@@ -217,6 +219,22 @@ def measure_blocks(
         ),
         sample_count=noisy.size,
     )
+
+
+def as_delivered(values: NDArray[np.float32], *, steps: float | None, clip: bool = True) -> NDArray[np.float32]:
+    """A network's answer as it leaves in samples, in 0..1 units.
+
+    Args:
+        values: of any shape.
+        steps: of the samples from black to white; None where they are floats.
+        clip: whether it is cut off at black and white.
+    """
+    if clip:
+        values = np.clip(values, 0.0, 1.0)
+    if steps is None:
+        return values
+    rounded: NDArray[np.float32] = np.rint(values * np.float32(steps)) / np.float32(steps)
+    return rounded
 
 
 def _reconstruction_nats(noisy: Blocks, denoised: Blocks, model: EnergyModel) -> float:

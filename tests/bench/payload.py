@@ -43,7 +43,9 @@ def raw_request(model: str, noisy: Picture) -> pb.DenoiseRequest:
         width_px=width_px,
         channel_count=channels,
     )
-    return pb.DenoiseRequest(image=pb.Image(raw=raw), options=pb.DenoiseOptions(model=model))
+    return pb.DenoiseRequest(
+        image=pb.Image(raw=raw), options=pb.DenoiseOptions(report_level=pb.REPORT_LEVEL_NONE, model=model)
+    )
 
 
 def overflowing(network: Network, side_px: int) -> Sample:
@@ -57,7 +59,12 @@ def overflowing(network: Network, side_px: int) -> Sample:
         width_px=side_px,
         channel_count=channels,
     )
-    return Sample(pb.DenoiseRequest(image=pb.Image(raw=raw), options=pb.DenoiseOptions(model=network.name)), None)
+    return Sample(
+        pb.DenoiseRequest(
+            image=pb.Image(raw=raw), options=pb.DenoiseOptions(report_level=pb.REPORT_LEVEL_NONE, model=network.name)
+        ),
+        None,
+    )
 
 
 def picture(

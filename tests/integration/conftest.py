@@ -15,8 +15,11 @@ from tests.integration.oracle import Oracle
 from tests.integration.pictures import noisy, raw_request
 from tests.integration.plug import Plug
 
+# What else is in the service at a moment must not depend on reports that nobody asked for.
+UNASKED: Final = {"report_share": 0, "report_one_in": 10**6}
 # One lane and small limits, so that a test decides what waits, what shares a batch and what no longer fits.
 NARROW: Final = {
+    **UNASKED,
     "lane_count": 1,
     "batch_pixels": 1_900_000,
     "queue_requests": 16,
@@ -28,7 +31,7 @@ NARROW: Final = {
     "stream_items_in_flight": 4,
 }
 # Less memory than a large image takes as a whole.
-FRUGAL: Final = {"lane_count": 2, "memory_bytes": 200_000_000, "message_bytes": 4 * 2**20}
+FRUGAL: Final = {**UNASKED, "lane_count": 2, "memory_bytes": 200_000_000, "message_bytes": 4 * 2**20}
 _PLUG_SIDE_PX: Final = 1024
 
 
@@ -58,7 +61,7 @@ def light_store(light: Oracle, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 @pytest.fixture(scope="session")
 def wide_service(oracle: Oracle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
-    with harness.running(tmp_path_factory.mktemp("wide"), lane_count=2) as service:
+    with harness.running(tmp_path_factory.mktemp("wide"), lane_count=2, **UNASKED) as service:
         yield service
 
 

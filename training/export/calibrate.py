@@ -28,6 +28,7 @@ from denoised.statistics import (
     EnergyModel,
     Likelihood,
     Statistics,
+    as_delivered,
     gaussian_nats_of,
     measure,
 )
@@ -64,6 +65,7 @@ def calibrate(
     reconstruction_sigma: float | None = None,
     crop_count: int = DEFAULT_CROP_COUNT,
     seed: int = 0,
+    of_all: bool = False,
     on_crop: Callable[[], object] = lambda: None,
 ) -> Calibration:
     """Quantiles of every statistic that is defined for the model, and the constants of its energy.
@@ -80,6 +82,7 @@ def calibrate(
             None measures the one under which the crops are likeliest.
         crop_count: more make steadier quantiles.
         seed: another one draws other crops and other noise.
+        of_all: measures images that were trained on as well: a few held-out ones stand for few kinds of scene.
         on_crop: called after each crop, for progress.
 
     Raises:
@@ -95,6 +98,7 @@ def calibrate(
             fixed_side_px=fixed_side_px,
             count=crop_count,
             seed=seed,
+            of_all=of_all,
         ),
         likelihood,
         pack.manifest.levels,
@@ -160,7 +164,9 @@ def _measured(
     session: ort.InferenceSession, batch: NDArray[np.float32], model: EnergyModel, levels: SampleLevels
 ) -> Iterator[_Measured]:
     answer = onnx_file.run(session, **{INPUT_NAME: np.ascontiguousarray(batch.transpose(0, 3, 1, 2))})
-    denoised = _delivered(answer[IMAGE_OUTPUT_NAME].transpose(0, 2, 3, 1), levels)
+    # As a service writes it: clipped, and rounded to whole samples where the images have such.
+    steps = None if levels.sample_type == "f32" else levels.white - levels.black
+    denoised = as_delivered(answer[IMAGE_OUTPUT_NAME].transpose(0, 2, 3, 1), steps=steps)
     for index, noisy in enumerate(batch):
         sigma_map = answer.get(SIGMA_OUTPUT_NAME)
         code = _code(answer, index)
@@ -184,16 +190,6 @@ def _code(answer: onnx_file.Arrays, index: int) -> Code | None:
         return None
     log_variances = answer.get(LOG_VARIANCE_NAME)
     return Code(answer[MEAN_NAME][index], None if log_variances is None else log_variances[index])
-
-
-def _delivered(image: NDArray[np.float32], levels: SampleLevels) -> NDArray[np.float32]:
-    """As a service writes it: clipped, and rounded to whole samples where the images have such."""
-    clipped = np.clip(image, 0.0, 1.0)
-    if levels.sample_type == "f32":
-        return clipped
-    steps = np.float32(levels.white - levels.black)
-    rounded: NDArray[np.float32] = np.rint(clipped * steps) / steps
-    return rounded
 
 
 def _energy_model(

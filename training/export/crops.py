@@ -30,6 +30,7 @@ def noisy_crops(
     fixed_side_px: int,
     count: int,
     seed: int,
+    of_all: bool = False,
 ) -> Iterator[Image]:
     """(h, w, C) in 0..1 units, of 256 pixels a side or what fits; images count by their area, as in training.
 
@@ -40,12 +41,14 @@ def noisy_crops(
         size_multiple_px: what the sides are multiples of.
         fixed_side_px: the only side, or 0.
         count, seed: another seed draws other crops and other noise.
+        of_all: takes images that were trained on as well.
 
     Raises:
         DataError: no image is large enough.
     """
     least_px = fixed_side_px or size_multiple_px
-    images = [i for i in pack.held_out_images() or pack.training_images() if min(i.height_px, i.width_px) >= least_px]
+    candidates = pack.manifest.images if of_all else pack.held_out_images() or pack.training_images()
+    images = [image for image in candidates if min(image.height_px, image.width_px) >= least_px]
     if not images:
         raise DataError(f"no image has {least_px} pixels on each side; calibration needs images that the model takes")
     # At least one multiple, and as many as fit 256 pixels.

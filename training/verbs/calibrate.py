@@ -9,8 +9,8 @@ _DESCRIPTION = """\
 Every answer of the service comes with statistics (noise found, share of it removed, structure left in the residual,
 energy), and with their quantiles: how unusual each is among answers for images like those that the model was made for.
 The quantiles are measured at export and travel in the model file. This verb measures them again, on other images or on
-more crops, and publishes the same network as a new version; the file that it starts from is not changed. An int8
-variant answers otherwise and does not come along: quantize the new version.
+more crops, and publishes the same network as a new version; the files that it starts from are not changed. An int8
+variant answers otherwise and is measured by itself.
 """
 
 _EXAMPLE = """\
@@ -40,6 +40,11 @@ def add(verbs: Verbs) -> None:
     parser.add_argument(
         "--crops", type=crop_count, help="crops to measure; more are steadier (default: as many as an export)"
     )
+    parser.add_argument(
+        "--all-images",
+        action="store_true",
+        help="measure images that were trained on as well: more kinds of scene than a few held-out ones",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of crops and noise (default 0)")
     parser.set_defaults(run=_run)
 
@@ -47,10 +52,10 @@ def add(verbs: Verbs) -> None:
 def _run(arguments: argparse.Namespace) -> None:
     from training.data.pack import Pack
     from training.export.calibrate import DEFAULT_CROP_COUNT
-    from training.export.recalibrate import recalibrate
+    from training.export.recalibrate import has_int8, recalibrate
 
     count = arguments.crops or DEFAULT_CROP_COUNT
-    with progress(count, "crop") as bar:
+    with progress(count * (2 if has_int8(arguments.source) else 1), "crop") as bar:
         done = recalibrate(
             arguments.source,
             Pack(arguments.data),
@@ -58,6 +63,7 @@ def _run(arguments: argparse.Namespace) -> None:
             version=arguments.version,
             crop_count=count,
             seed=arguments.seed,
+            of_all=arguments.all_images,
             on_crop=bar.update,
         )
     calibration = done.contract.calibration

@@ -15,6 +15,7 @@ import click
 # In the order of the help.
 _COMMANDS: Final = {
     "clean": "denoised.cli.clean",
+    "inspect": "denoised.cli.inspect",
     "encode": "denoised.cli.latents",
     "decode": "denoised.cli.latents",
     "generate": "denoised.cli.latents",
@@ -49,5 +50,6 @@ def main() -> None:
     Try:
       denoised clean noisy.png -o clean.png
       denoised clean photos/ -o cleaned/
+      denoised inspect noisy.png
       denoised doctor
     """  # noqa: D301 -- click reads \b as "keep these lines as they are"

@@ -47,7 +47,7 @@ def make_pictures(kinds: Sequence[Kind], *, each_count: int, seed: int, model: s
 def _picture(kind: Kind, *, seed: int, index: int, model: str) -> Picture:
     samples = _samples(kind, seed=seed, index=index)
     content = samples if kind.container == "raw" else _file(samples, kind)
-    request, _ = build_request(content, model=model)
+    request, _ = build_request(content, model=model, report_level="none")
     return Picture(kind=kind, samples=samples, request=request.SerializeToString())
 
 

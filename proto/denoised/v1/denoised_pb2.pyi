@@ -31,6 +31,24 @@ class SampleLayout(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     SAMPLE_LAYOUT_HWC: _ClassVar[SampleLayout]
     SAMPLE_LAYOUT_CHW: _ClassVar[SampleLayout]
 
+class ReportLevel(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    REPORT_LEVEL_UNSPECIFIED: _ClassVar[ReportLevel]
+    REPORT_LEVEL_NONE: _ClassVar[ReportLevel]
+    REPORT_LEVEL_FAST: _ClassVar[ReportLevel]
+    REPORT_LEVEL_SURE: _ClassVar[ReportLevel]
+
+class Verdict(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    VERDICT_UNSPECIFIED: _ClassVar[Verdict]
+    VERDICT_OK: _ClassVar[Verdict]
+    VERDICT_OUT_OF_RANGE_SIGMA: _ClassVar[Verdict]
+    VERDICT_NOISE_CORRELATED: _ClassVar[Verdict]
+    VERDICT_CLIPPED_INPUT: _ClassVar[Verdict]
+    VERDICT_HIGH_RECONSTRUCTION_ENERGY: _ClassVar[Verdict]
+    VERDICT_TINTED: _ClassVar[Verdict]
+    VERDICT_ALREADY_CLEAN: _ClassVar[Verdict]
+
 class ServiceClass(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     SERVICE_CLASS_UNSPECIFIED: _ClassVar[ServiceClass]
@@ -62,6 +80,18 @@ SAMPLE_TYPE_F32: SampleType
 SAMPLE_LAYOUT_UNSPECIFIED: SampleLayout
 SAMPLE_LAYOUT_HWC: SampleLayout
 SAMPLE_LAYOUT_CHW: SampleLayout
+REPORT_LEVEL_UNSPECIFIED: ReportLevel
+REPORT_LEVEL_NONE: ReportLevel
+REPORT_LEVEL_FAST: ReportLevel
+REPORT_LEVEL_SURE: ReportLevel
+VERDICT_UNSPECIFIED: Verdict
+VERDICT_OK: Verdict
+VERDICT_OUT_OF_RANGE_SIGMA: Verdict
+VERDICT_NOISE_CORRELATED: Verdict
+VERDICT_CLIPPED_INPUT: Verdict
+VERDICT_HIGH_RECONSTRUCTION_ENERGY: Verdict
+VERDICT_TINTED: Verdict
+VERDICT_ALREADY_CLEAN: Verdict
 SERVICE_CLASS_UNSPECIFIED: ServiceClass
 SERVICE_CLASS_INTERACTIVE: ServiceClass
 SERVICE_CLASS_NORMAL: ServiceClass
@@ -116,20 +146,26 @@ class Image(_message.Message):
     def __init__(self, encoded: _Optional[_Union[EncodedImage, _Mapping]] = ..., raw: _Optional[_Union[RawImage, _Mapping]] = ...) -> None: ...
 
 class DenoiseOptions(_message.Message):
-    __slots__ = ("model", "model_version", "strength", "output_container", "jpeg_quality", "service_class")
+    __slots__ = ("model", "model_version", "strength", "output_container", "jpeg_quality", "service_class", "report_level", "report_only", "noise_sigma")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
     STRENGTH_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_CONTAINER_FIELD_NUMBER: _ClassVar[int]
     JPEG_QUALITY_FIELD_NUMBER: _ClassVar[int]
     SERVICE_CLASS_FIELD_NUMBER: _ClassVar[int]
+    REPORT_LEVEL_FIELD_NUMBER: _ClassVar[int]
+    REPORT_ONLY_FIELD_NUMBER: _ClassVar[int]
+    NOISE_SIGMA_FIELD_NUMBER: _ClassVar[int]
     model: str
     model_version: str
     strength: float
     output_container: Container
     jpeg_quality: int
     service_class: ServiceClass
-    def __init__(self, model: _Optional[str] = ..., model_version: _Optional[str] = ..., strength: _Optional[float] = ..., output_container: _Optional[_Union[Container, str]] = ..., jpeg_quality: _Optional[int] = ..., service_class: _Optional[_Union[ServiceClass, str]] = ...) -> None: ...
+    report_level: ReportLevel
+    report_only: bool
+    noise_sigma: float
+    def __init__(self, model: _Optional[str] = ..., model_version: _Optional[str] = ..., strength: _Optional[float] = ..., output_container: _Optional[_Union[Container, str]] = ..., jpeg_quality: _Optional[int] = ..., service_class: _Optional[_Union[ServiceClass, str]] = ..., report_level: _Optional[_Union[ReportLevel, str]] = ..., report_only: bool = ..., noise_sigma: _Optional[float] = ...) -> None: ...
 
 class DenoiseRequest(_message.Message):
     __slots__ = ("image", "options")
@@ -184,18 +220,130 @@ class ModelReference(_message.Message):
     def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., digest: _Optional[str] = ...) -> None: ...
 
 class DenoiseResponse(_message.Message):
-    __slots__ = ("image", "report", "timings", "batching", "model")
+    __slots__ = ("image", "report", "timings", "batching", "model", "energy")
     IMAGE_FIELD_NUMBER: _ClassVar[int]
     REPORT_FIELD_NUMBER: _ClassVar[int]
     TIMINGS_FIELD_NUMBER: _ClassVar[int]
     BATCHING_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
+    ENERGY_FIELD_NUMBER: _ClassVar[int]
     image: Image
     report: NoiseReport
     timings: Timings
     batching: Batching
     model: ModelReference
-    def __init__(self, image: _Optional[_Union[Image, _Mapping]] = ..., report: _Optional[_Union[NoiseReport, _Mapping]] = ..., timings: _Optional[_Union[Timings, _Mapping]] = ..., batching: _Optional[_Union[Batching, _Mapping]] = ..., model: _Optional[_Union[ModelReference, _Mapping]] = ...) -> None: ...
+    energy: EnergyReport
+    def __init__(self, image: _Optional[_Union[Image, _Mapping]] = ..., report: _Optional[_Union[NoiseReport, _Mapping]] = ..., timings: _Optional[_Union[Timings, _Mapping]] = ..., batching: _Optional[_Union[Batching, _Mapping]] = ..., model: _Optional[_Union[ModelReference, _Mapping]] = ..., energy: _Optional[_Union[EnergyReport, _Mapping]] = ...) -> None: ...
+
+class Statistic(_message.Message):
+    __slots__ = ("value", "quantile", "threshold", "verdict")
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    QUANTILE_FIELD_NUMBER: _ClassVar[int]
+    THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    VERDICT_FIELD_NUMBER: _ClassVar[int]
+    value: float
+    quantile: float
+    threshold: float
+    verdict: Verdict
+    def __init__(self, value: _Optional[float] = ..., quantile: _Optional[float] = ..., threshold: _Optional[float] = ..., verdict: _Optional[_Union[Verdict, str]] = ...) -> None: ...
+
+class Sure(_message.Message):
+    __slots__ = ("mean_square_error", "psnr_db", "noise_sigma", "noise_sigma_is_given", "seed", "height_px", "width_px")
+    MEAN_SQUARE_ERROR_FIELD_NUMBER: _ClassVar[int]
+    PSNR_DB_FIELD_NUMBER: _ClassVar[int]
+    NOISE_SIGMA_FIELD_NUMBER: _ClassVar[int]
+    NOISE_SIGMA_IS_GIVEN_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    HEIGHT_PX_FIELD_NUMBER: _ClassVar[int]
+    WIDTH_PX_FIELD_NUMBER: _ClassVar[int]
+    mean_square_error: float
+    psnr_db: float
+    noise_sigma: float
+    noise_sigma_is_given: bool
+    seed: int
+    height_px: int
+    width_px: int
+    def __init__(self, mean_square_error: _Optional[float] = ..., psnr_db: _Optional[float] = ..., noise_sigma: _Optional[float] = ..., noise_sigma_is_given: bool = ..., seed: _Optional[int] = ..., height_px: _Optional[int] = ..., width_px: _Optional[int] = ...) -> None: ...
+
+class EnergyReport(_message.Message):
+    __slots__ = ("level", "sampled_one_in", "verdicts", "noise_sigma", "wavelet_sigma", "immerkaer_sigma", "removed_fraction", "correlation_horizontal", "correlation_vertical", "neighbour_correlation", "channel_correlation", "clipped_share", "tail_score", "colour_bias", "channel_bias", "complexity_bits_per_pixel", "reconstruction_bits_per_pixel", "compression_nats", "total_bits_per_pixel", "sure")
+    LEVEL_FIELD_NUMBER: _ClassVar[int]
+    SAMPLED_ONE_IN_FIELD_NUMBER: _ClassVar[int]
+    VERDICTS_FIELD_NUMBER: _ClassVar[int]
+    NOISE_SIGMA_FIELD_NUMBER: _ClassVar[int]
+    WAVELET_SIGMA_FIELD_NUMBER: _ClassVar[int]
+    IMMERKAER_SIGMA_FIELD_NUMBER: _ClassVar[int]
+    REMOVED_FRACTION_FIELD_NUMBER: _ClassVar[int]
+    CORRELATION_HORIZONTAL_FIELD_NUMBER: _ClassVar[int]
+    CORRELATION_VERTICAL_FIELD_NUMBER: _ClassVar[int]
+    NEIGHBOUR_CORRELATION_FIELD_NUMBER: _ClassVar[int]
+    CHANNEL_CORRELATION_FIELD_NUMBER: _ClassVar[int]
+    CLIPPED_SHARE_FIELD_NUMBER: _ClassVar[int]
+    TAIL_SCORE_FIELD_NUMBER: _ClassVar[int]
+    COLOUR_BIAS_FIELD_NUMBER: _ClassVar[int]
+    CHANNEL_BIAS_FIELD_NUMBER: _ClassVar[int]
+    COMPLEXITY_BITS_PER_PIXEL_FIELD_NUMBER: _ClassVar[int]
+    RECONSTRUCTION_BITS_PER_PIXEL_FIELD_NUMBER: _ClassVar[int]
+    COMPRESSION_NATS_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_BITS_PER_PIXEL_FIELD_NUMBER: _ClassVar[int]
+    SURE_FIELD_NUMBER: _ClassVar[int]
+    level: ReportLevel
+    sampled_one_in: int
+    verdicts: _containers.RepeatedScalarFieldContainer[Verdict]
+    noise_sigma: Statistic
+    wavelet_sigma: Statistic
+    immerkaer_sigma: Statistic
+    removed_fraction: Statistic
+    correlation_horizontal: Statistic
+    correlation_vertical: Statistic
+    neighbour_correlation: Statistic
+    channel_correlation: Statistic
+    clipped_share: Statistic
+    tail_score: Statistic
+    colour_bias: Statistic
+    channel_bias: _containers.RepeatedScalarFieldContainer[float]
+    complexity_bits_per_pixel: Statistic
+    reconstruction_bits_per_pixel: Statistic
+    compression_nats: Statistic
+    total_bits_per_pixel: Statistic
+    sure: Sure
+    def __init__(self, level: _Optional[_Union[ReportLevel, str]] = ..., sampled_one_in: _Optional[int] = ..., verdicts: _Optional[_Iterable[_Union[Verdict, str]]] = ..., noise_sigma: _Optional[_Union[Statistic, _Mapping]] = ..., wavelet_sigma: _Optional[_Union[Statistic, _Mapping]] = ..., immerkaer_sigma: _Optional[_Union[Statistic, _Mapping]] = ..., removed_fraction: _Optional[_Union[Statistic, _Mapping]] = ..., correlation_horizontal: _Optional[_Union[Statistic, _Mapping]] = ..., correlation_vertical: _Optional[_Union[Statistic, _Mapping]] = ..., neighbour_correlation: _Optional[_Union[Statistic, _Mapping]] = ..., channel_correlation: _Optional[_Union[Statistic, _Mapping]] = ..., clipped_share: _Optional[_Union[Statistic, _Mapping]] = ..., tail_score: _Optional[_Union[Statistic, _Mapping]] = ..., colour_bias: _Optional[_Union[Statistic, _Mapping]] = ..., channel_bias: _Optional[_Iterable[float]] = ..., complexity_bits_per_pixel: _Optional[_Union[Statistic, _Mapping]] = ..., reconstruction_bits_per_pixel: _Optional[_Union[Statistic, _Mapping]] = ..., compression_nats: _Optional[_Union[Statistic, _Mapping]] = ..., total_bits_per_pixel: _Optional[_Union[Statistic, _Mapping]] = ..., sure: _Optional[_Union[Sure, _Mapping]] = ...) -> None: ...
+
+class InspectRequest(_message.Message):
+    __slots__ = ("image", "options")
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    image: Image
+    options: InspectOptions
+    def __init__(self, image: _Optional[_Union[Image, _Mapping]] = ..., options: _Optional[_Union[InspectOptions, _Mapping]] = ...) -> None: ...
+
+class InspectOptions(_message.Message):
+    __slots__ = ("model", "model_version", "service_class", "report_level", "noise_sigma")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
+    SERVICE_CLASS_FIELD_NUMBER: _ClassVar[int]
+    REPORT_LEVEL_FIELD_NUMBER: _ClassVar[int]
+    NOISE_SIGMA_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    model_version: str
+    service_class: ServiceClass
+    report_level: ReportLevel
+    noise_sigma: float
+    def __init__(self, model: _Optional[str] = ..., model_version: _Optional[str] = ..., service_class: _Optional[_Union[ServiceClass, str]] = ..., report_level: _Optional[_Union[ReportLevel, str]] = ..., noise_sigma: _Optional[float] = ...) -> None: ...
+
+class InspectResponse(_message.Message):
+    __slots__ = ("report", "timings", "batching", "model", "energy")
+    REPORT_FIELD_NUMBER: _ClassVar[int]
+    TIMINGS_FIELD_NUMBER: _ClassVar[int]
+    BATCHING_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    ENERGY_FIELD_NUMBER: _ClassVar[int]
+    report: NoiseReport
+    timings: Timings
+    batching: Batching
+    model: ModelReference
+    energy: EnergyReport
+    def __init__(self, report: _Optional[_Union[NoiseReport, _Mapping]] = ..., timings: _Optional[_Union[Timings, _Mapping]] = ..., batching: _Optional[_Union[Batching, _Mapping]] = ..., model: _Optional[_Union[ModelReference, _Mapping]] = ..., energy: _Optional[_Union[EnergyReport, _Mapping]] = ...) -> None: ...
 
 class DenoiseBatchRequest(_message.Message):
     __slots__ = ("requests",)

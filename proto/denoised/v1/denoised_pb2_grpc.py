@@ -50,6 +50,11 @@ class DenoiseServiceStub(object):
                 request_serializer=denoised_dot_v1_dot_denoised__pb2.DenoiseStreamRequest.SerializeToString,
                 response_deserializer=denoised_dot_v1_dot_denoised__pb2.DenoiseStreamResponse.FromString,
                 _registered_method=True)
+        self.Inspect = channel.unary_unary(
+                '/denoised.v1.DenoiseService/Inspect',
+                request_serializer=denoised_dot_v1_dot_denoised__pb2.InspectRequest.SerializeToString,
+                response_deserializer=denoised_dot_v1_dot_denoised__pb2.InspectResponse.FromString,
+                _registered_method=True)
         self.Encode = channel.unary_unary(
                 '/denoised.v1.DenoiseService/Encode',
                 request_serializer=denoised_dot_v1_dot_denoised__pb2.EncodeRequest.SerializeToString,
@@ -105,6 +110,15 @@ class DenoiseServiceServicer(object):
         """Denoises images as they come; answers come as they finish, in any order, each with the item's id.
         A client must read answers while it writes: the server stops reading when too many answers are unread,
         and a client that only writes would then wait for ever.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Inspect(self, request, context):
+        """Looks at an image as Denoise does, and answers with the energy report alone. An image that does not fit one message
+        goes through DenoiseStream with DenoiseOptions.report_only.
+        FAILED_PRECONDITION (CAPABILITY_MISSING) when the model does not denoise, or SURE is asked of one in int8.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -173,6 +187,11 @@ def add_DenoiseServiceServicer_to_server(servicer, server):
                     servicer.DenoiseStream,
                     request_deserializer=denoised_dot_v1_dot_denoised__pb2.DenoiseStreamRequest.FromString,
                     response_serializer=denoised_dot_v1_dot_denoised__pb2.DenoiseStreamResponse.SerializeToString,
+            ),
+            'Inspect': grpc.unary_unary_rpc_method_handler(
+                    servicer.Inspect,
+                    request_deserializer=denoised_dot_v1_dot_denoised__pb2.InspectRequest.FromString,
+                    response_serializer=denoised_dot_v1_dot_denoised__pb2.InspectResponse.SerializeToString,
             ),
             'Encode': grpc.unary_unary_rpc_method_handler(
                     servicer.Encode,
@@ -287,6 +306,33 @@ class DenoiseService(object):
             '/denoised.v1.DenoiseService/DenoiseStream',
             denoised_dot_v1_dot_denoised__pb2.DenoiseStreamRequest.SerializeToString,
             denoised_dot_v1_dot_denoised__pb2.DenoiseStreamResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Inspect(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/denoised.v1.DenoiseService/Inspect',
+            denoised_dot_v1_dot_denoised__pb2.InspectRequest.SerializeToString,
+            denoised_dot_v1_dot_denoised__pb2.InspectResponse.FromString,
             options,
             channel_credentials,
             insecure,

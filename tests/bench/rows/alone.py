@@ -110,7 +110,7 @@ def measure_start(bench: Bench) -> Row:
 
 
 def _options(model: str) -> pb.DenoiseOptions:
-    return pb.DenoiseOptions(model=model)
+    return pb.DenoiseOptions(report_level=pb.REPORT_LEVEL_NONE, model=model)
 
 
 def _compare(bench: Bench, request: pb.DenoiseRequest, denoised: Picture) -> Sequence[str]:

@@ -74,7 +74,7 @@ def measure_beside(bench: Bench) -> Row:
         image=pb.Image(
             encoded=pb.EncodedImage(data=jpeg(picture(side_px, side_px, 3, 0, noise_levels=2.0), quality=80))
         ),
-        options=pb.DenoiseOptions(model=network.name, jpeg_quality=80),
+        options=pb.DenoiseOptions(report_level=pb.REPORT_LEVEL_NONE, model=network.name, jpeg_quality=80),
     )
     small = unary(samples(network, _SMALL_SIDE_PX, _SMALL_SIDE_PX))
     largest_px = network.contract.unit_edges_px[-1]
@@ -126,4 +126,6 @@ def _has_ipv6_loopback() -> bool:
 def _half_a_file(model: str, side_px: int) -> Sample:
     file = png(picture(side_px, side_px, 1, 0))
     image = pb.Image(encoded=pb.EncodedImage(data=file[: len(file) // 2]))
-    return Sample(pb.DenoiseRequest(image=image, options=pb.DenoiseOptions(model=model)), None)
+    return Sample(
+        pb.DenoiseRequest(image=image, options=pb.DenoiseOptions(report_level=pb.REPORT_LEVEL_NONE, model=model)), None
+    )

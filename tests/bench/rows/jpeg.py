@@ -37,7 +37,8 @@ def measure(bench: Bench) -> Row:
     row = Row("jpeg12", f"JPEG in, JPEG out, {height_px * width_px / 1e6:.3g} megapixels, shipped base")
     file = jpeg(picture(height_px, width_px, 3, 0, noise_levels=_NOISE_LEVELS), quality=_QUALITY, subsampling="420")
     request = pb.DenoiseRequest(
-        image=pb.Image(encoded=pb.EncodedImage(data=file)), options=pb.DenoiseOptions(model=network.name)
+        image=pb.Image(encoded=pb.EncodedImage(data=file)),
+        options=pb.DenoiseOptions(report_level=pb.REPORT_LEVEL_NONE, model=network.name),
     )
     denoised = network.answer(simplejpeg.decode_jpeg(file))
     row.wrong += _compare(bench, request, denoised)

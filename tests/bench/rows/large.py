@@ -27,7 +27,7 @@ def measure(bench: Bench) -> Row:
     data = noisy.tobytes()
     expected = network.answer(noisy).tobytes()
     header = pb.ImageHeader(
-        options=pb.DenoiseOptions(model=network.name),
+        options=pb.DenoiseOptions(report_level=pb.REPORT_LEVEL_NONE, model=network.name),
         size_bytes=len(data),
         image=pb.Image(
             raw=pb.RawImage(sample_type=pb.SAMPLE_TYPE_U8, height_px=height_px, width_px=width_px, channel_count=3)

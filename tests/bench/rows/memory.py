@@ -131,7 +131,8 @@ def _mixed(bench: Bench) -> tuple[Message, ...]:
     networks = bench.networks
     noisy = picture(200, 150, 3, 0)
     file = pb.DenoiseRequest(
-        image=pb.Image(encoded=pb.EncodedImage(data=png(noisy))), options=pb.DenoiseOptions(model=networks.base.name)
+        image=pb.Image(encoded=pb.EncodedImage(data=png(noisy))),
+        options=pb.DenoiseOptions(report_level=pb.REPORT_LEVEL_NONE, model=networks.base.name),
     )
     return (
         *unary(samples(networks.s, 28, 28)),

@@ -24,6 +24,7 @@ from service.lifecycle import InFlight, Lifecycle, State
 from service.metrics import Metrics
 from service.pipeline import Denoiser
 from service.registry import Model, Registry
+from service.report import ReportBudget
 from service.scheduler import Scheduler
 from service.status import status_of
 from service.stream import ItemStream, StreamLimits
@@ -154,6 +155,7 @@ class Service:
             costs=costs,
             clock=self.clock,
             metrics=metrics,
+            report_budget=ReportBudget(share=0.1, one_in=16),
         )
         colour = replace(contract, name="colour", unit_edges_px=(EDGE_PX,), halo_px=HALO_PX, sigma_map_scale_px=0)
         grey_golden = GoldenPair.of(*[np.zeros((4, 8, 1), np.uint8)] * 2)
@@ -208,7 +210,7 @@ class Call:
             self.wire,
             denoiser=used,
             recipes=self.recipes,
-            replies=Replies(),
+            replies=Replies(report_one_in=16),
             client=Client("alice", "alice:1"),
             deadline_s=deadline_s,
             limits=StreamLimits(items_in_flight, DEFAULT_TIMEOUT_S, LONGEST_TIMEOUT_S, message_bytes, chunk_bytes),

@@ -55,7 +55,7 @@ class Desk:
         self.bench = bench
         registry = Registry([bench.model], default_name=bench.model.contract.name)
         self.recipes = Recipes(registry=lambda: registry, denoiser=bench.denoiser)
-        self.replies = Replies()
+        self.replies = Replies(report_one_in=16)
 
     def recipe(self, image: pb.Image, **options: Any) -> Recipe:
         return self.recipes.of(split(image, **options).rest)
@@ -569,7 +569,7 @@ def test_times_are_legal_durations(desk: Desk, seconds: float, expected: tuple[i
 
 @given(st.floats(-1e9, 1e9))
 def test_any_time_is_a_legal_duration_and_right_to_the_nanosecond(seconds: float) -> None:
-    replies = Replies()
+    replies = Replies(report_one_in=16)
     recipe = Recipe(cast("Any", None), wire.Content(is_raw=True, head=b""), None, b"")
     outcome = Outcome(Container.RAW, b"", None, None, NO_TIME._replace(total_s=seconds))
     total = pb.DenoiseResponse.FromString(b"".join(replies.response_parts(outcome, recipe)[0])).timings.total

@@ -392,6 +392,29 @@ def test_a_model_is_calibrated_again_as_a_new_version(published: Path, pack: Pac
     assert again.contract.calibration != carried.calibration
 
 
+def test_an_int8_variant_comes_along_and_is_measured_by_itself(published: Path, pack: Pack) -> None:
+    folder = published.parent
+    metadata = replace(contract(), precision="int8").to_metadata()
+    # It answers otherwise: with noise of its own level.
+    (folder / "model.int8.onnx").write_bytes(onnx_file.with_metadata(model(sigma=0.1), metadata))
+    (folder / "README.int8.md").write_text("# tiny, version 1 in int8\n")
+    done = recalibrate(published, pack, crop_count=20)
+    content = (done.path.parent / "model.int8.onnx").read_bytes()
+    check_seal(content)
+    carried = ModelContract.from_metadata(session(content).get_modelmeta().custom_metadata_map)
+    assert (carried.precision, carried.version) == ("int8", "2")
+    assert carried.calibration != done.contract.calibration
+    assert (done.path.parent / "README.int8.md").read_text().startswith("# tiny, version 2 in int8\n")
+
+
+def test_images_that_were_trained_on_are_measured_where_that_is_asked_for(pack: Pack) -> None:
+    sizes: dict[str, Any] = {"supervision": "clean", "size_multiple_px": 8, "fixed_side_px": 0, "seed": 0, "count": 2}
+    alone = list(noisy_crops(pack, NOISE, **sizes))
+    everything = list(noisy_crops(pack, NOISE, of_all=True, **sizes))
+    # The pack's only image is held out, so that it is all there is either way.
+    assert all(np.array_equal(a, b) for a, b in zip(alone, everything, strict=True))
+
+
 def test_the_graphs_of_a_code_come_along(pack: Pack, tmp_path: Path) -> None:
     folder = tmp_path / "tiny" / "1"
     folder.mkdir(parents=True)
