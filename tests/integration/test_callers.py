@@ -294,7 +294,7 @@ def test_the_command_line_shows_its_token_and_trusts_what_it_is_told_to(
             main(named, standalone_mode=False)
         with pytest.raises(click.ClickException, match="--tls-server-name"):
             main(models, standalone_mode=False)
-        with pytest.raises(click.UsageError, match="--tls-key"):
+        with pytest.raises(click.UsageError, match="together with its key"):
             main([*named, "--tls-cert", str(certificate)], standalone_mode=False)
 
 

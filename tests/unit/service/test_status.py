@@ -61,7 +61,7 @@ def every_kind(base: type[ServiceError] = ServiceError) -> Iterator[type[Service
 
 def an(kind: type[ServiceError]) -> ServiceError:
     if issubclass(kind, LatentOutOfDistribution):
-        return kind("the code is 9 deviations away; the limit is 8", field="latents", metadata={"limit": "8"})
+        return kind("the code is 9 deviations away; the limit is 8", field="options.strength", metadata={})
     if issubclass(kind, InvalidArgument):
         return kind("the value is 7; the limit is 5", field="options.strength")
     if issubclass(kind, Overloaded):
