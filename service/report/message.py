@@ -12,8 +12,14 @@ _LEVELS: Final = {
     ReportLevel.FAST: pb.REPORT_LEVEL_FAST,
     ReportLevel.SURE: pb.REPORT_LEVEL_SURE,
 }
-_VERDICTS: Final[dict[Verdict, pb.Verdict]] = {
-    verdict: pb.Verdict.Value(f"VERDICT_{verdict.value}") for verdict in Verdict
+_VERDICTS: Final = {
+    Verdict.OK: pb.VERDICT_OK,
+    Verdict.OUT_OF_RANGE_SIGMA: pb.VERDICT_OUT_OF_RANGE_SIGMA,
+    Verdict.NOISE_CORRELATED: pb.VERDICT_NOISE_CORRELATED,
+    Verdict.CLIPPED_INPUT: pb.VERDICT_CLIPPED_INPUT,
+    Verdict.HIGH_RECONSTRUCTION_ENERGY: pb.VERDICT_HIGH_RECONSTRUCTION_ENERGY,
+    Verdict.TINTED: pb.VERDICT_TINTED,
+    Verdict.ALREADY_CLEAN: pb.VERDICT_ALREADY_CLEAN,
 }
 # Fields that are called as their statistics are.
 _SAME: Final = (

@@ -88,7 +88,8 @@ def _asked(url: str, query: str) -> list[Any]:
 
 
 def _crops() -> Iterator[np.ndarray]:
-    pictures = [data.astronaut(), data.chelsea(), data.coffee(), data.rocket()]
+    # scikit-image has no types.
+    pictures = [getattr(data, name)() for name in ("astronaut", "chelsea", "coffee", "rocket")]
     rng = np.random.default_rng(3)
     for number in range(_IMAGE_COUNT):
         picture = pictures[number % len(pictures)]

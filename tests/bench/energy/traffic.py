@@ -53,7 +53,8 @@ def _noisy(sigma: float) -> Change:
 
 
 def _rounded(values: NDArray[np.floating]) -> Picture:
-    return np.rint(np.clip(values, 0, 255)).astype(np.uint8)
+    rounded: Picture = np.rint(np.clip(values, 0, 255)).astype(np.uint8)
+    return rounded
 
 
 def _jpeg(picture: Picture, rng: np.random.Generator) -> Picture:

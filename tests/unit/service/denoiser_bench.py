@@ -258,6 +258,11 @@ class Bench:
         for _ in range(12):
             await asyncio.sleep(0)
 
+    async def until(self, is_so: Callable[[], bool]) -> None:
+        """A thread's result comes back through the loop."""
+        while not is_so():  # noqa: ASYNC110 -- what is waited for is whatever the test asks, and comes soon
+            await asyncio.sleep(0)
+
     async def run_all(self) -> None:
         """Lanes are turned until there is nothing left to do."""
         await self.settle()

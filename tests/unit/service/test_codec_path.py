@@ -1,6 +1,5 @@
 """Files, alpha, and whatever needs a codec: nothing is lost of a file, and a thread keeps what it works on."""
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -193,11 +192,6 @@ class CodecBench(Bench):
     def end_threads(self) -> None:
         self.codecs.let_go()
         self.codecs.close()
-
-    async def until(self, is_so: Callable[[], bool]) -> None:
-        """The thread's result comes back through the loop."""
-        while not is_so():  # noqa: ASYNC110 -- what is waited for is whatever the test asks, and comes soon
-            await asyncio.sleep(0)
 
 
 async def test_a_file_that_is_closed_while_a_thread_reads_it_keeps_its_room_until_then(

@@ -30,7 +30,7 @@ from service.errors import (
 from service.job import FileOrder, Findings, Levels, Options, Outcome, RawOrder, Timings
 from service.metrics import Metrics
 from service.registry import Model, Registry
-from service.types import Container, Image, Samples, ServiceClass
+from service.types import Container, Image, ReportLevel, Samples, ServiceClass
 from tests.unit.service.denoiser_bench import Bench, negative, noise, png
 
 NO_TIME = Timings(0.0, 0.0, 0.0, 0.0, 0.0)
@@ -143,7 +143,7 @@ def test_an_image_file_arrives_with_what_it_claims_to_be(
     desk: Desk, model: Model, claimed: pb.Container, expected: Container | None
 ) -> None:
     order = desk.recipe(encoded(container=claimed, white_level=0.0)).order
-    assert order == FileOrder(model, Options(), expected, Levels(None, 0.0))
+    assert order == FileOrder(model, Options(report_level=ReportLevel.UNSPECIFIED), expected, Levels(None, 0.0))
 
 
 def test_raw_samples_arrive_with_their_layout_and_levels(desk: Desk, model: Model) -> None:
@@ -302,7 +302,7 @@ def test_levels_that_single_precision_cannot_tell_apart_are_refused(
 
 
 def test_options_that_are_left_out_have_their_documented_defaults(desk: Desk) -> None:
-    assert desk.options() == Options(1.0, None, 95, SampleLayout.HWC, ServiceClass.NORMAL)
+    assert desk.options() == Options(1.0, None, 95, SampleLayout.HWC, ServiceClass.NORMAL, ReportLevel.UNSPECIFIED)
 
 
 def test_options_arrive(desk: Desk) -> None:
@@ -313,7 +313,7 @@ def test_options_arrive(desk: Desk) -> None:
         jpeg_quality=1,
         service_class=pb.SERVICE_CLASS_BULK,
     )
-    assert found == Options(0.5, Container.RAW, 1, SampleLayout.CHW, ServiceClass.BULK)
+    assert found == Options(0.5, Container.RAW, 1, SampleLayout.CHW, ServiceClass.BULK, ReportLevel.UNSPECIFIED)
 
 
 @pytest.mark.parametrize("strength", [0.0, 1.0, 1e-45])
@@ -643,3 +643,53 @@ def test_every_container_and_sample_type_of_the_api_is_served() -> None:
     assert set(convert._CONTAINERS) == set(pb.Container.values()) - {pb.CONTAINER_UNSPECIFIED}
     assert set(convert._SAMPLE_TYPES) == set(pb.SampleType.values()) - {pb.SAMPLE_TYPE_UNSPECIFIED}
     assert set(convert._LAYOUTS) == set(pb.SampleLayout.values())
+
+
+def test_an_inspection_is_a_request_for_the_report_alone(desk: Desk) -> None:
+    options = pb.InspectOptions(
+        report_level=pb.REPORT_LEVEL_SURE, noise_sigma=12.0, service_class=pb.SERVICE_CLASS_BULK
+    )
+    message = pb.InspectRequest(image=raw(), options=options).SerializeToString()
+    found = desk.recipes.of_inspection(wire.split_request(message).rest).order.options
+    assert found == Options(
+        service_class=ServiceClass.BULK, report_level=ReportLevel.SURE, report_only=True, noise_sigma=12.0
+    )
+    bare = pb.InspectRequest(image=raw()).SerializeToString()
+    assert desk.recipes.of_inspection(wire.split_request(bare).rest).order.options.report_level is ReportLevel.FAST
+
+
+@pytest.mark.parametrize(
+    ("part", "whole"), [(pb.InspectOptions, pb.DenoiseOptions), (pb.InspectResponse, pb.DenoiseResponse)]
+)
+def test_inspections_are_numbered_as_what_they_are_read_and_written_as(part: Any, whole: Any) -> None:
+    numbers = {field.name: (field.number, field.type) for field in whole.DESCRIPTOR.fields}
+    assert {field.name: (field.number, field.type) for field in part.DESCRIPTOR.fields}.items() <= numbers.items()
+
+
+def test_a_reply_without_an_image_is_an_inspections(desk: Desk) -> None:
+    recipe = desk.recipe(raw(), report_only=True)
+    energy = pb.DenoiseResponse(energy=pb.EnergyReport(level=pb.REPORT_LEVEL_FAST)).SerializeToString()
+    parts, size_bytes = desk.replies.response_parts(
+        Outcome(Container.RAW, b"", None, FINDINGS, NO_TIME, energy), recipe
+    )
+    message = b"".join(parts)
+    assert len(message) == size_bytes
+    assert pb.InspectResponse.FromString(message).energy.level == pb.REPORT_LEVEL_FAST
+    assert not pb.DenoiseResponse.FromString(message).HasField("image")
+
+
+def test_an_image_that_was_left_out_says_so_unless_nobody_would_have_one(desk: Desk) -> None:
+    outcome = Outcome(Container.RAW, bytes(18), None, FINDINGS, NO_TIME)
+    unasked = desk.reply(outcome, desk.recipe(raw())).energy
+    assert (unasked.level, unasked.sampled_one_in) == (pb.REPORT_LEVEL_NONE, 16)
+    assert not desk.reply(outcome, desk.recipe(raw(), report_level=pb.REPORT_LEVEL_NONE)).HasField("energy")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("noise_sigma", 0.0), ("noise_sigma", float("nan")), ("noise_sigma", 256.0), ("report_level", 7)],
+)
+def test_options_of_the_report_out_of_their_range_are_refused(desk: Desk, field: str, value: float) -> None:
+    with pytest.raises(InvalidOption) as caught:
+        desk.recipe(raw(), **{field: value})
+    assert caught.value.field == f"options.{field}"

@@ -27,6 +27,9 @@ def test_every_metric_of_the_registry_has_a_row_with_its_type_and_its_labels() -
     metrics.model_share["name", "1"].set(1)
     metrics.latent_images["name", "1", "Encode"].inc()
     metrics.state["serving"].set(1)
+    metrics.energy_reports["name", "1", "fast"].inc()
+    metrics.energy_verdicts["name", "1", "OK"].inc()
+    metrics.energy_quantiles["name", "1", "tail_score"].observe(0.5)
     shown = {}
     for family in registry.collect():
         name = f"{family.name}_total" if family.type == "counter" else family.name

@@ -14,6 +14,7 @@ from service.errors import CapabilityMissing
 from service.job import Job, Options
 from service.metrics import Metrics
 from service.types import Container, ReportLevel, Samples
+from tests.unit.denoised.test_verdicts import CALIBRATION, ROWS
 from tests.unit.service.denoiser_bench import LARGE, SIGMA, SMALL, Bench, HeldCodecs, noise, png
 
 FAST = Options(report_level=ReportLevel.FAST)
@@ -51,7 +52,7 @@ async def test_a_report_is_of_the_whole_image_and_its_answer(
     assert report.level == pb.REPORT_LEVEL_FAST
     assert report.sampled_one_in == 0
     assert report.noise_sigma.value == pytest.approx(SIGMA * 255, rel=1e-5)
-    network_sees = picture if shape[2] == 3 else np.repeat(picture, 3, axis=2)
+    network_sees: Any = picture if shape[2] == 3 else np.repeat(picture, 3, axis=2)
     for name, value in expected(network_sees).items():
         if hasattr(report, name):
             assert getattr(report, name).value == pytest.approx(value, rel=1e-3, abs=1e-5), name
@@ -183,7 +184,7 @@ async def test_an_image_that_is_closed_in_a_codecs_thread_gives_its_room_back_wh
     contract: ModelContract, metrics: Metrics
 ) -> None:
     clock = Bench(contract, metrics).clock
-    codecs = HeldCodecs(clock=clock)
+    codecs = HeldCodecs(clock=clock, metrics=metrics)
     bench = Bench(contract, Metrics(CollectorRegistry()), clock=clock, codecs=codecs)
     try:
         job = bench.raw_job(noise(SMALL), FAST)
@@ -194,11 +195,7 @@ async def test_an_image_that_is_closed_in_a_codecs_thread_gives_its_room_back_wh
         await bench.settle()
         assert bench.has_room_taken
         codecs.let_go()
-        for _ in range(1000):
-            await bench.settle()
-            if not bench.has_room_taken:
-                break
-        assert not bench.has_room_taken
+        await bench.until(lambda: not bench.has_room_taken)
         assert not bench.ends[job]
     finally:
         codecs.let_go()
@@ -206,8 +203,6 @@ async def test_an_image_that_is_closed_in_a_codecs_thread_gives_its_room_back_wh
 
 
 async def test_metrics_show_verdicts_and_quantiles(contract: ModelContract, metrics: Metrics) -> None:
-    from tests.unit.denoised.test_verdicts import CALIBRATION, ROWS
-
     bench = Bench(replace(contract, calibration=CALIBRATION), metrics)
     await bench.answers(bench.raw_job(noise(LARGE), FAST))
     key = (contract.name, contract.version)
