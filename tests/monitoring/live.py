@@ -41,6 +41,7 @@ _SPEED: Final = 60.0
 _WINDOW: Final = "15s"
 _HANGING: Final = "hanging"
 _PATIENCE_S: Final = 60.0
+_REPLICAS: Final = 2
 _FAILURE_ALERTS: Final = frozenset({"DenoisedErrorBudgetBurnsFast", "DenoisedErrorBudgetBurnsSlowly"})
 # Every kind of image, several connections: something for every panel.
 _MIXED: Final = "64x64:4,200x150/png:2,256x256:3,900x700/jpeg:1"
@@ -84,7 +85,6 @@ def main() -> int:
 
 def _run(checks: Checks, folder: Path, *, seconds: int, rate: float, picture: Path | None) -> None:
     store = _hanging_store(folder / "store")
-    ports = _free_ports(2)
     for name in ("first", "second", "prometheus"):
         (folder / name).mkdir()
     with (
@@ -93,19 +93,23 @@ def _run(checks: Checks, folder: Path, *, seconds: int, rate: float, picture: Pa
             folder / "second",
             models_dir=store,
             default_model=_HANGING,
-            http_port=ports[0],
             lane_count=1,
             stuck_after_s=1,
             watchdog_factor=2,
         ) as second_process,
-        running_prometheus(
-            folder / "prometheus",
-            [f"127.0.0.1:{each}" for each in (first.http_port, ports[0])],
-            port=ports[1],
-            factor=_SPEED,
-        ) as prometheus,
+        contextlib.ExitStack() as until_end,
     ):
         second = ready(second_process, folder / "second")
+        prometheus = until_end.enter_context(
+            running_prometheus(
+                folder / "prometheus",
+                [f"127.0.0.1:{each.http_port}" for each in (first, second)],
+                port=_free_port(),
+                factor=_SPEED,
+            )
+        )
+        # Until both were scraped they count as gone.
+        checks.wait("both replicas are scraped, and nothing fires", lambda: _is_calm(prometheus))
         began_s = time.time()
         _check_panels(checks, prometheus, first, seconds, rate)
         _check_overload(checks, prometheus, first, seconds)
@@ -151,8 +155,14 @@ def _check_overload(checks: Checks, prometheus: Prometheus, service: RunningServ
 
 
 def _check_stuck_lane(checks: Checks, prometheus: Prometheus, service: RunningService) -> None:
+    # Large, because a small image would run on the event loop, and hang all of the process.
+    side_px = 2048
     white = pb.RawImage(
-        data=b"\xff" * 32 * 32, sample_type=pb.SAMPLE_TYPE_U8, height_px=32, width_px=32, channel_count=1
+        data=b"\xff" * side_px**2,
+        sample_type=pb.SAMPLE_TYPE_U8,
+        height_px=side_px,
+        width_px=side_px,
+        channel_count=1,
     )
     with connected(service.grpc_target) as stub, contextlib.suppress(grpc.RpcError):
         stub.Denoise(pb.DenoiseRequest(image=pb.Image(raw=white)), timeout=_PATIENCE_S)
@@ -185,12 +195,15 @@ def _hanging_store(folder: Path) -> Path:
     return folder
 
 
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        listeners = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for listener in listeners:
-            listener.bind(("127.0.0.1", 0))
-        return [listener.getsockname()[1] for listener in listeners]
+def _is_calm(prometheus: Prometheus) -> bool:
+    return len(prometheus.query("up == 1")) == _REPLICAS and not prometheus.firing()
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+    return port
 
 
 if __name__ == "__main__":

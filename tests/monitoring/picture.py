@@ -52,12 +52,15 @@ def draw(prometheus: Prometheus, path: Path, *, start_s: float, end_s: float) ->
 def _draw_panel(axes: Axes, shown: Sequence[Query], prometheus: Prometheus, *, start_s: float, end_s: float) -> None:
     axes.tick_params(labelsize=7)
     kind = shown[0].kind
-    if kind in {"stat", "table"}:
-        _write(axes, shown[0], prometheus.query(shown[0].expr))
+    if kind == "table":
+        _write_table(axes, prometheus.query(shown[0].expr))
         return
     found = [
         (query, prometheus.query_range(query.expr, start_s=start_s, end_s=end_s, step_s=_STEP_S)) for query in shown
     ]
+    if kind == "stat":
+        _write_last(axes, *found[0])
+        return
     axes.set_xlim(0, end_s - start_s)
     if kind == "heatmap":
         _draw_heat(axes, found[0][0], found[0][1], start_s=start_s, end_s=end_s)
@@ -95,18 +98,20 @@ def _draw_heat(axes: Axes, query: Query, series: Sequence[dict[str, Any]], *, st
     )
 
 
-def _write(axes: Axes, query: Query, found: Sequence[dict[str, Any]]) -> None:
+def _write_last(axes: Axes, query: Query, series: Sequence[dict[str, Any]]) -> None:
+    """The last number that is one, as Grafana's lastNotNull."""
     axes.axis("off")
-    if query.kind == "stat":
-        values = [float(each["value"][1]) for each in found]
-        axes.text(
-            0.5, 0.45, _text(values[0], query.unit) if values else "no data", fontsize=17, ha="center", va="center"
-        )
-        return
+    values = [float(value) for each in series for _, value in each["values"] if not math.isnan(float(value))]
+    text = _text(values[-1], query.unit) if values else "no data"
+    axes.text(0.5, 0.45, text, fontsize=17, ha="center", va="center")
+
+
+def _write_table(axes: Axes, found: Sequence[dict[str, Any]]) -> None:
+    axes.axis("off")
     rows = [
         "  ".join(f"{k}={v[:24]}" for k, v in each["metric"].items() if k not in {"__name__", "job"}) for each in found
     ]
-    axes.text(0, 0.95, "\n".join(rows), fontsize=6, va="top", family="monospace", wrap=True)
+    axes.text(0, 0.95, "\n".join(rows), fontsize=6, va="top", family="monospace", clip_on=True)
 
 
 def _legend(query: Query, metric: dict[str, str]) -> str:

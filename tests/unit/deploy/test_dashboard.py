@@ -66,3 +66,10 @@ def test_every_panel_says_what_to_read_from_it() -> None:
     assert not [
         panel["title"] for panel in read_dashboard()["panels"] if panel["type"] != "row" and not panel["description"]
     ]
+
+
+def test_no_two_panels_of_a_row_have_one_title() -> None:
+    titles = [(query.row, query.panel) for query in _QUERIES]
+    panels = [panel for panel in read_dashboard()["panels"] if panel["type"] != "row"]
+
+    assert len(set(titles)) == len(panels)
