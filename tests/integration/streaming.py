@@ -83,7 +83,7 @@ class Stream:
                 case "progress":
                     progress.append(answer.progress)
                 case _:
-                    assert is_last or answer.result.HasField("status")
+                    assert is_last or not parts or answer.result.HasField("status")
                     return Chunked(b"".join(parts), progress, answer.result)
 
     async def clean_chunked(

@@ -82,7 +82,7 @@ def measure_beside(bench: Bench) -> Row:
     ratios, alones_s, besides_s, units_s = [], [], [], []
     # On all addresses of both families, so that the two clients come from different ones.
     with (
-        bench.fresh_service(BASE_FOLDER, grpc_host="[::]") as service,
+        bench.fresh_service(BASE_FOLDER, grpc_host="[::]", plaintext_allowed="true") as service,
         clients() as other_clients,
     ):
         port = service.grpc_target.rsplit(":", 1)[1]

@@ -168,9 +168,9 @@ def test_other_crops_rank_evenly_among_the_quantiles(pack: Pack) -> None:
         crop_count=300,
         seed=7,
     )
-    assert len(calibration.quantiles) == 10
+    assert len(calibration.quantiles) == 11
     for name, values in shares(calibration, others).items():
-        # Of ten statistics with these numbers of crops, chance alone brings the farthest to 0.1.
+        # Of eleven statistics with these numbers of crops, chance alone brings the farthest to 0.1.
         assert distance_from_uniform(values) < 0.13, name
 
 
