@@ -42,7 +42,8 @@ READINGS: Final[Mapping[str, str]] = {
     "denoised_image_pixels": "Whether the mix has changed: larger images explain longer times.",
     "denoised_noise_sigma_levels": "Drift: a median that moves, or that leaves the network's range, means other "
     "cameras or other gains than it was made for.",
-    "denoised_energy_reports_total": "How many images the next two stand for; without any, nobody looks at drift.",
+    "denoised_energy_reports_total": "How many images the next two stand for; without any, nobody looks at drift. "
+    "Level `failed` is a bug: these images were answered without a report, and the log says why.",
     "denoised_energy_verdicts_total": "What is the matter with images; see docs/energy.md for what to do about each.",
     "denoised_energy_quantile": "Drift: flat for images like those that a model was made for. More than a tenth of an "
     "hour's images below 0.01 or above 0.99 in any statistic fires DenoisedInputDrift; see docs/runbook.md.",

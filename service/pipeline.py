@@ -145,6 +145,7 @@ class Denoiser:
     def forget(self) -> None:
         """Other models are served from now on."""
         self._express.forget()
+        self._reports.forget()
 
     def close(self, job: Job) -> None:
         """Its call is over, answered or not: what has not run is dropped, its room is free once nothing uses it."""

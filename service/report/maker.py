@@ -7,14 +7,17 @@ image's deadline, and is dropped when nobody waits for the image any more.
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Final
+
+import structlog
 
 from denoised.contract import ModelContract
 from denoised.statistics import SAMPLE_LIMIT, Code, EnergyModel, Statistics, Sure, as_delivered, measure_blocks, sure_of
 from denoised.verdicts import Judgement, judge, ranks
 from service.admission import Demand
 from service.cost import CostModel
-from service.errors import CapabilityMissing
+from service.errors import CapabilityMissing, DeadlineExceeded
 from service.geometry import geometry_of
 from service.image_task import ImageTask, ImageTasks
 from service.image_tiles import TiledImage
@@ -28,19 +31,24 @@ from service.report.samples import SURE_SIDE_PX, ReportSamples
 from service.submission import Group
 from service.types import Container, ImageHeader, ReportLevel
 
+_log = structlog.get_logger()
+
+# In the metrics, in place of its level.
+_FAILED: Final = "failed"
 # Of SURE's random signs: any will do, and one makes the estimate a function of the image.
 _SURE_SEED: Final = 0
 _FLOAT_BITS: Final = 32
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class ReportPlan:
     """A report that an image will get.
 
     Attributes:
         level: fast or sure.
         sampled_one_in: k where this image was drawn for k; 0 where every image gets one.
-        samples: that lanes put aside.
+        height_px, width_px: of the image.
+        channels: the network's.
         held_bytes: the most memory that it takes.
         codec_s: predicted seconds of a codec's thread.
         lane_s, unit_count, pixel_count: what it asks of the lanes besides the image: predicted seconds of one, units,
@@ -50,13 +58,23 @@ class ReportPlan:
 
     level: ReportLevel
     sampled_one_in: int
-    samples: ReportSamples
+    height_px: int
+    width_px: int
+    channels: int
     held_bytes: int
     codec_s: float
     lane_s: float
     unit_count: int
     pixel_count: int
     sure: Geometry | None
+
+    @cached_property
+    def samples(self) -> ReportSamples:
+        """What lanes put aside; made when it is first asked for, which is once the image is let in."""
+        middle_px = None if self.sure is None else (self.sure.header.height_px, self.sure.header.width_px)
+        return ReportSamples(
+            height_px=self.height_px, width_px=self.width_px, channels=self.channels, middle_px=middle_px
+        )
 
     def added_to(self, demand: Demand) -> Demand:
         """What the image and its report ask of the service together."""
@@ -113,9 +131,9 @@ class ReportMaker:
         return ReportPlan(
             level=level,
             sampled_one_in=one_in,
-            samples=ReportSamples(
-                height_px=header.height_px, width_px=header.width_px, channels=channels, middle_px=middle_px
-            ),
+            height_px=header.height_px,
+            width_px=header.width_px,
+            channels=channels,
             held_bytes=ReportSamples.held_bytes(header.pixel_count, channels, middle_px=middle_px),
             codec_s=cost_s,
             lane_s=lane_s,
@@ -127,9 +145,29 @@ class ReportMaker:
     async def make(self, job: Job, plan: ReportPlan, tiles: TiledImage, header: ImageHeader, task: ImageTask) -> bytes:
         """The report as a serialised DenoiseResponse; once all tiles have run.
 
+        Empty when it fails: that is logged and counted, and the image has its answer all the same.
+
         Raises:
-            ServiceError: the deadline passed, or the network failed.
+            DeadlineExceeded: no time is left for it, nor for the image's answer.
+            Exception: what it failed by, where nothing but the report is asked for.
         """
+        try:
+            return await self._made(job, plan, tiles, header, task)
+        except DeadlineExceeded:
+            raise
+        except Exception:
+            contract = job.order.model.contract
+            self._metrics.energy_reports[contract.name, contract.version, _FAILED].inc()
+            if job.order.options.report_only:
+                raise
+            _log.exception("a report failed, its image is answered without one", model=contract.name)
+            return b""
+
+    def forget(self) -> None:
+        """Other models are served from now on."""
+        self._energy_models.clear()
+
+    async def _made(self, job: Job, plan: ReportPlan, tiles: TiledImage, header: ImageHeader, task: ImageTask) -> bytes:
         model, options = job.order.model, job.order.options
         code = await self._code(job, plan, task)
         passes = await self._sure_passes(job, plan, task)

@@ -7,7 +7,6 @@ import json
 import re
 import shutil
 import subprocess
-import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from skimage import data
 from denoised import Client
 from service.demo.process import RunningService, running_service
 from tests.bench.energy.traffic import image_of
+from tests.integration.harness import until
 
 _RULES: Final = Path(__file__).parents[2] / "deploy" / "monitoring" / "rules" / "drift.yaml"
 # Made for white noise alone: what a JPEG left of noise is drift to it.
@@ -29,7 +29,6 @@ _MODEL: Final = "gaussian-base"
 _IMAGE_COUNT: Final = 110
 _SIDE_PX: Final = 96
 _LIMIT_S: Final = 240.0
-_POLL_S: Final = 0.5
 
 
 def _rules(path: Path) -> None:
@@ -74,14 +73,16 @@ def _prometheus(folder: Path, service: RunningService) -> Iterator[str]:
 
 def _port(process: "subprocess.Popen[bytes]", log: Path) -> int:
     """Where it listens, as it says itself."""
-    limit = time.monotonic() + _LIMIT_S
-    while time.monotonic() < limit:
-        assert process.poll() is None, log.read_text(encoding="utf-8")
-        found = re.search(r"address=127\.0\.0\.1:([1-9]\d*)", log.read_text(encoding="utf-8"))
-        if found:
-            return int(found.group(1))
-        time.sleep(_POLL_S)
-    raise AssertionError("Prometheus does not say where it listens:\n" + log.read_text(encoding="utf-8"))
+    ports: list[str] = []
+
+    def has_spoken() -> list[str]:
+        text = log.read_text(encoding="utf-8")
+        assert process.poll() is None, text
+        ports[:] = re.findall(r"address=127\.0\.0\.1:([1-9]\d*)", text)
+        return ports
+
+    until(has_spoken, "Prometheus said where it listens", limit_s=_LIMIT_S)
+    return int(ports[0])
 
 
 def _asked(url: str, query: str) -> list[Any]:
@@ -105,15 +106,11 @@ def test_other_images_than_the_model_was_made_for_fire_the_alert(kind: str, tmp_
     if shutil.which("prometheus") is None:
         pytest.skip("prometheus is not installed; it is Debian's package prometheus")
     with running_service() as service, _prometheus(tmp_path, service) as url:
-        limit = time.monotonic() + _LIMIT_S
         with Client(service.grpc_target) as client:
             # Increases are seen from a first scrape on.
             client.inspect(next(_crops()), model=_MODEL)
-            while not _asked(url, "denoised_energy_quantile_count"):
-                assert time.monotonic() < limit
-                time.sleep(_POLL_S)
+            until(lambda: _asked(url, "denoised_energy_quantile_count"), "a first scrape was seen", limit_s=_LIMIT_S)
             for number, crop in enumerate(_crops()):
                 client.inspect(image_of(kind, crop, number), model=_MODEL)
-        while not _asked(url, 'ALERTS{alertname="DenoisedInputDrift",alertstate="firing"}'.replace('"', "%22")):
-            assert time.monotonic() < limit, _asked(url, "denoised:energy_unusual:ratio_1h")
-            time.sleep(_POLL_S)
+        alert = 'ALERTS{alertname="DenoisedInputDrift",alertstate="firing"}'.replace('"', "%22")
+        until(lambda: _asked(url, alert), "the alert fired", limit_s=_LIMIT_S)

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 from denoised.contract import ModelContract
 from denoised.statistics import measure
 from denoised.v1 import denoised_pb2 as pb
-from service.errors import CapabilityMissing
+from service.errors import CapabilityMissing, ImageTooLarge
 from service.job import Job, Options
 from service.metrics import Metrics
 from service.types import Container, ReportLevel, Samples
@@ -152,6 +152,40 @@ async def test_sure_is_refused_of_a_network_that_answers_in_steps(contract: Mode
     job = bench.raw_job(noise(SMALL), replace(FAST, report_level=ReportLevel.SURE))
     with pytest.raises(CapabilityMissing, match="int8"):
         bench.denoiser.start(job)
+    assert not bench.has_room_taken
+
+
+async def test_a_report_that_breaks_leaves_the_image_its_answer(
+    bench: Bench, contract: ModelContract, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise ArithmeticError("what nobody foresaw")
+
+    monkeypatch.setattr("service.report.maker.judge", broken)
+    picture = noise(LARGE)
+    reported, plain, only = (
+        bench.raw_job(picture, FAST),
+        bench.raw_job(picture),
+        bench.raw_job(picture, replace(FAST, report_only=True)),
+    )
+    bench.start(reported, plain, only)
+    await bench.run_all()
+    assert bytes(bench.outcome(reported).data) == bytes(bench.outcome(plain).data)
+    assert bench.outcome(reported).energy == b""
+    assert isinstance(bench.end(only), ArithmeticError), "it asked for nothing else"
+    assert bench.metrics.energy_reports[contract.name, contract.version, "failed"].value == 2
+
+
+async def test_an_image_that_is_refused_has_nothing_put_aside(
+    contract: ModelContract, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("there is no room for the image, let alone for its report")
+
+    monkeypatch.setattr("service.report.maker.ReportSamples.__init__", never)
+    bench = Bench(contract, metrics, memory_bytes=10**4)
+    with pytest.raises(ImageTooLarge):
+        bench.denoiser.start(bench.raw_job(noise(LARGE), FAST))
     assert not bench.has_room_taken
 
 
