@@ -97,10 +97,12 @@ def _run(images: Path | None, limit: int, page: Path, client_count: int, round_c
 
 
 def _metrics(http_url: str) -> str:
-    """What the service counted, in the lines of the exposition that tell about requests and batches."""
+    """What the service counted of requests and batches, as it exposes it; what did not happen is left out."""
     with urllib.request.urlopen(f"{http_url}/metrics", timeout=10) as response:  # noqa: S310 -- our own http:// URL
         lines = response.read().decode().splitlines()
-    return "\n".join(f"  {line}" for line in lines if line.startswith(_METRICS_SHOWN))
+    # Series exist from the start, for each method and each end that a call can have: most are 0.
+    shown = (line for line in lines if line.startswith(_METRICS_SHOWN) and not line.endswith(" 0.0"))
+    return "\n".join(f"  {line}" for line in shown)
 
 
 def _table(entries: Sequence[ReportEntry]) -> str:

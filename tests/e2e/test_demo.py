@@ -36,6 +36,7 @@ def test_the_demo_gains_on_every_photograph_and_writes_its_page(tmp_path: Path) 
     assert len(gains) == 8
     assert min(gains) > 1.0
     assert "exited with 0" in finished.stdout
+    assert " 0.0\n" not in finished.stdout, "what did not happen is left out"
     counts = dict(re.findall(r'denoised_requests_total\{code="OK",method="([\w.]+)"\} ([\d.]+)', finished.stdout))
     # Five photographs once, three details by each of four clients; a large one of a stream goes in a call of its own.
     assert float(counts["Denoise"]) + float(counts["DenoiseStream.item"]) == 5 + 12
