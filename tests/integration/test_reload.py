@@ -165,7 +165,11 @@ def test_twenty_reloads_under_load_drop_nothing_and_every_answer_is_its_version_
     with Load(live.service.grpc_target) as load:
         for version in versions:
             live.store.publish(version)
-            until(lambda: load.failures or live.stable() == str(version), f"version {version} was stable")  # noqa: B023 -- called at once
+            until(
+                lambda: load.failures or live.refused_count() or live.stable() == str(version),  # noqa: B023 -- called at once
+                f"version {version} was stable",
+            )
+            assert live.refused_count() == 0, live.service.log()
             load.go_on()
     assert load.failures == []
     # Each of them answered something, because each was stable until requests that came after it were answered.

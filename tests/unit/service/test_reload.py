@@ -12,7 +12,7 @@ import pytest
 from structlog.typing import EventDict
 
 from denoised.contract import ModelContract
-from service.engine import EngineOptions
+from service.engine import EngineOptions, OnnxEngine
 from service.metrics import Metrics, Reloaded, ReloadOutcome
 from service.registry import Model, load_models
 from service.reload import Reloader, ReloadOptions, RollbackRefused, read_labels
@@ -166,6 +166,28 @@ async def test_a_version_that_fails_is_refused_once_and_the_old_one_serves_on(
     assert answer(reloader.registry.get("", "")) == 0.125
     assert store.added == []
     assert [entry["detail"] for entry in logs if "detail" in entry and says in entry["detail"]]
+
+
+@pytest.mark.parametrize(("slow_run_count", "is_taken"), [(5, True), (1000, False)])
+async def test_a_version_that_others_slowed_down_at_first_is_measured_again(
+    slow_run_count: int, store: Store, monkeypatch: pytest.MonkeyPatch, *, is_taken: bool
+) -> None:
+    """Ten times as long as the one that is served, where four times is too long, in so many of its runs."""
+    run_count = 0
+
+    def seconds(engine: OnnxEngine) -> float:
+        nonlocal run_count
+        if engine.contract.version == "1":
+            return 1.0
+        run_count += 1
+        return 10.0 if run_count <= slow_run_count else 1.0
+
+    monkeypatch.setattr(OnnxEngine, "unit_seconds_per_pixel", seconds)
+    reloader = store.began(replace(ROOMY, slower_factor=4.0))
+    store.publish("2")
+    await reloader.look()
+    assert stable(reloader) == ("2" if is_taken else "1")
+    assert store.refused_count() == (0 if is_taken else 1)
 
 
 async def test_a_file_that_was_refused_and_is_mended_is_taken(store: Store) -> None:
